@@ -1,0 +1,42 @@
+"""aekit: small autoencoders, trained with torch, shipped as two ONNX graphs, run with onnxruntime.
+
+The public names load on first use, so that `import aekit` costs nothing and needs no torch:
+
+    from aekit import Codec
+    codec = Codec.load("model")
+    codes = codec.encode(images)          # uint8 [n, H, W, C] -> float32 [n, D]
+    images = codec.decode(codes)          # [n, D] -> uint8 [n, H, W, C]
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aekit._version import __version__
+
+if TYPE_CHECKING:
+    from aekit.bundle import Bundle
+    from aekit.codec import Codec
+    from aekit.codes import CodeFile
+    from aekit.errors import AekitError
+    from aekit.spec import Geometry, ModelSpec
+
+__all__ = ["AekitError", "Bundle", "CodeFile", "Codec", "Geometry", "ModelSpec", "__version__"]
+
+_HOMES = {
+    "AekitError": "aekit.errors",
+    "Bundle": "aekit.bundle",
+    "CodeFile": "aekit.codes",
+    "Codec": "aekit.codec",
+    "Geometry": "aekit.spec",
+    "ModelSpec": "aekit.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aekit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

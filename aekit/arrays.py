@@ -1,0 +1,106 @@
+"""Arrays of images on the disk: .npy and .npz as numpy saves them, and idx, the format of MNIST."""
+
+import gzip
+import math
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aekit.errors import SourceError
+from aekit.images import Pixels
+
+
+def load_images(path: Path) -> Pixels:
+    """Images of an .npy or .npz file, uint8 [n, height, width, channels]; a plain uint8 .npy is mapped, not read.
+
+    Taken are [n, height, width] and [n, height, width, 1 or 3] of uint8, bool (0 and 255), uint16 (divided by 257) and
+    floats in [0, 1]. An .npz holds one array, or one called `images`.
+
+    Raises SourceError for anything else, NaN included.
+    """
+    return _as_images(str(path), _load_array(path))
+
+
+def _load_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            if len(names) != 1 and "images" not in names:
+                raise SourceError(
+                    str(path), expected="one array, or one called 'images'", found=", ".join(names) or "no array"
+                )
+            return np.asarray(loaded["images" if "images" in names else names[0]])
+    except SourceError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        reason = str(error).split("\n")[0][:160]
+        raise SourceError(str(path), expected="an array saved by numpy", found=f"{reason}") from error
+
+
+def _as_images(name: str, array: npt.NDArray[Any]) -> Pixels:
+    """uint8 [n, h, w, c] from what people save: [n, h, w], bool, uint16, or floats in [0, 1]."""
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
+        raise SourceError(
+            name,
+            expected="an array [n, height, width] or [n, height, width, 1 or 3]",
+            found=f"shape {array.shape if array.shape[-1:] != (1,) else array.shape[:-1]}",
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if np.isnan(low) or np.isnan(high):
+            raise SourceError(name, expected="numbers", found="NaN", fix="remove or replace those pixels")
+        if low < 0 or high > 1:
+            raise SourceError(
+                name,
+                expected="floats from 0 to 1, or uint8",
+                found=f"{array.dtype} from {low:g} to {high:g}",
+                fix="scale them, or convert to uint8",
+            )
+        return np.rint(array * 255).astype(np.uint8)
+    raise SourceError(name, expected="uint8, uint16, bool or floats from 0 to 1", found=str(array.dtype))
+
+
+def read_idx(path: Path) -> Pixels:
+    """Images of an idx file (the MNIST format), plain or gzip: uint8 [n, height, width, channels].
+
+    Format: two zero bytes, a type byte (8: unsigned bytes), the number of dimensions, each dimension as a big-endian
+    uint32, then the values (LeCun, the MNIST database page). A plain file is mapped, not read.
+
+    Raises SourceError if the file is not idx, is cut short, or holds no images.
+    """
+    expected = "an idx file of unsigned bytes in 3 dimensions (or 4: channels last)"
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\0\0\x08" or head[3] not in (3, 4):
+                raise SourceError(str(path), expected=expected, found=f"a file that starts with {head.hex(' ')}")
+            shape = struct.unpack(f">{head[3]}I", file.read(4 * head[3]))
+            count = math.prod(shape)
+            data = file.read() if packed else b""
+    except (OSError, EOFError, struct.error, ValueError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(str(path), expected=expected, found=str(error)[:160]) from error
+    offset = 4 + 4 * head[3]
+    size = len(data) if packed else path.stat().st_size - offset
+    if size != count or count == 0:
+        raise SourceError(str(path), expected=f"{count:,} bytes of pixels {shape}", found=f"{size:,}")
+    flat = np.frombuffer(data, np.uint8) if packed else np.memmap(path, np.uint8, "r", offset)
+    return _as_images(str(path), flat.reshape(shape))

@@ -1,0 +1,52 @@
+"""The aekit command. Each command is a file of this package and imports what is heavy when it runs."""
+
+import sys
+
+import typer
+
+from aekit._version import __version__
+from aekit.cli import compress, evaluate, export, info, reconstruct, train
+from aekit.cli.common import report_error
+from aekit.errors import AekitError
+
+app = typer.Typer(
+    name="aekit",
+    help="Train a small autoencoder on your own images, export it as two ONNX graphs, run it anywhere.\n\n"
+    "The whole job: aekit train, aekit export, aekit compress images/ --out codes.npy, aekit reconstruct codes.npy.\n\n"
+    "Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some inputs were skipped, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+for module in (train, export, compress, reconstruct, evaluate, info):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name)(getattr(module, name))
+
+
+def main() -> None:
+    """Run the command line; an error aekit raises on purpose becomes one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that the terminal's encoding does not
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app()
+    except AekitError as error:
+        sys.exit(report_error(error))
+    except KeyboardInterrupt:
+        typer.echo("aekit: interrupted; nothing was left half-written", err=True)
+        sys.exit(130)

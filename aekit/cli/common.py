@@ -1,0 +1,124 @@
+"""What the commands share: their common options, how they report, and their progress lines."""
+
+import importlib.util
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aekit.errors import AekitError, MissingExtra
+
+if TYPE_CHECKING:
+    from aekit.jobs import Summary
+
+ModelOption = Annotated[
+    Path, typer.Option("--model", envvar="AEKIT_MODEL", help="Model folder, as `aekit export` writes it.")
+]
+ProviderOption = Annotated[
+    str,
+    typer.Option(
+        help="Where the graph runs: auto, cpu, cuda, tensorrt, openvino, coreml, directml, qnn, webgpu, xnnpack. "
+        "A named one runs the whole graph or is an error; auto says what it took."
+    ),
+]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of the graph; all cores if not given.", min=1)]
+BatchOption = Annotated[int, typer.Option(help="Images a run of the graph; results do not depend on it.", min=1)]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that aekit made before.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+
+def report_error(error: AekitError) -> int:
+    """Print the error as one line; returns the exit status, 1."""
+    print(f"aekit: {error}", file=sys.stderr)
+    return 1
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal: stderr, so that stdout holds results alone."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # a progress line may stand there
+    print(clear + text, file=sys.stderr, flush=True)
+
+
+def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print a command's result: the JSON object if asked for, else the lines."""
+    if as_json:
+        print(json.dumps(finite(result)))
+    else:
+        print("\n".join(lines))
+
+
+def finite(values: Any) -> Any:
+    """The values with infinities and NaN, which JSON has no word for, as null."""
+    if isinstance(values, dict):
+        return {key: finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def need_extra(command: str, extra: str, *modules: str) -> None:
+    """Raise MissingExtra unless the modules are installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(command, extra, module)
+
+
+def finish(summary: "Summary", what: str, as_json: bool) -> None:
+    """Report a job and end with status 3 if it skipped inputs."""
+    for record in summary.skipped:
+        note(f"skipped {record.path}: {record.error}")
+    rate = summary.images / summary.seconds if summary.seconds else math.inf
+    each = summary.bytes / max(summary.images, 1)
+    result = {
+        "out": str(summary.out),
+        "images": summary.images,
+        "skipped": [{"path": record.path, "error": record.error} for record in summary.skipped],
+        "bytes": summary.bytes,
+        "seconds": round(summary.seconds, 3),
+        "provider": summary.provider,
+    }
+    lines = [
+        f"{summary.images:,} {what} -> {summary.out} ({summary.bytes:,} bytes, {each:.1f} an image) "
+        f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
+    ]
+    if summary.skipped:
+        lines.append(f"{len(summary.skipped):,} skipped, listed above")
+    emit(result, lines, as_json)
+    if summary.skipped:
+        raise typer.Exit(3)
+
+
+@contextmanager
+def progress_line(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A line on stderr that counts to `total`, redrawn at most ten times a second, where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    began = drawn = time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        if now - drawn < 0.1:
+            return
+        drawn = now
+        left = (now - began) * (total - done) / max(done, 1)
+        print(f"\r{what} {done:,}/{total:,}, {duration(left)} left \x1b[K", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

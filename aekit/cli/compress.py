@@ -1,0 +1,55 @@
+"""aekit compress: images to codes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aekit.cli.common import (
+    BatchOption,
+    JsonOption,
+    ModelOption,
+    OverwriteOption,
+    ProviderOption,
+    ThreadsOption,
+    finish,
+    progress_line,
+)
+
+
+def compress(
+    source: Annotated[
+        str,
+        typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
+    ],
+    out: Annotated[Path, typer.Option(help="Code file to write; its index lies beside it, as .jsonl.")],
+    model: ModelOption = Path("model"),
+    dtype: Annotated[str, typer.Option(help="What a number is kept as: float32, float16 or uint8.")] = "float32",
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    batch_size: BatchOption = 256,
+    on_error: Annotated[
+        str, typer.Option(help="An unreadable image: skip lists it and goes on (exit status 3), fail stops.")
+    ] = "skip",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode images to a code file, one row an image, in the order of their sorted paths."""
+    from aekit import jobs
+    from aekit.codec import Codec
+    from aekit.sources import open_source
+
+    codec = Codec.load(model, provider, threads)
+    images = open_source(source)
+    with progress_line(len(images), "encoding") as show:
+        summary = jobs.compress(
+            images,
+            out,
+            codec,
+            dtype=dtype,
+            batch_size=batch_size,
+            on_error=on_error,
+            overwrite=overwrite,
+            progress=show,
+        )
+    finish(summary, "codes", as_json)

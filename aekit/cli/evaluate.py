@@ -1,0 +1,73 @@
+"""aekit evaluate: measure a model on images it was never trained on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
+
+if TYPE_CHECKING:
+    from aekit.evaluation.baselines import Pca
+
+
+def evaluate(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="Images to measure on. Of a named set its test split; of the very images the model was trained on, "
+            "those that were held out; anything else, all of it.",
+            show_default="what the model was trained on",
+        ),
+    ] = None,
+    model: ModelOption = Path("model"),
+    out: Annotated[Path, typer.Option(help="Folder for report.json and the picture.")] = Path("report"),
+    run: Annotated[Path, typer.Option(help="The model's run folder, which keeps the PCA baseline.")] = FOLDER / LATEST,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the exported graphs: MSE, PSNR, bytes, PCA's MSE at the same size; draw images above reconstructions."""
+    from aekit.codec import Codec
+    from aekit.errors import OptionError
+    from aekit.evaluation.report import REPORT, open_test_images, write_report
+    from aekit.evaluation.report import evaluate as measure
+    from aekit.outputs import check_folder_free
+
+    check_folder_free(out, REPORT, overwrite=overwrite)
+    codec = Codec.load(model, provider, threads)
+    training = codec.bundle.manifest.get("training", {})
+    settings = run_of_model(resolve_run(run), training.get("run_id"))
+    if source is None:
+        source = str(settings["data"]) if settings else training.get("data", "")
+        if source in ("folder", "array", ""):
+            raise OptionError(
+                "SOURCE", expected="images to evaluate on", found=f"none, and {run} is not the run that made {model}"
+            )
+    test = open_test_images(source, codec.bundle)
+    for record in test.skipped:
+        note(f"skipped {record.path}: {record.error}")
+    figures, reconstructions = measure(codec, test, _baseline(resolve_run(run)) if settings else None)
+    write_report(out, figures, test, reconstructions, overwrite=overwrite)
+    pca = figures["pca_mse"]
+    beside = f"{pca:.5f}" if pca is not None else f"not known: {run} is not the run that made {model} (--run)"
+    lines = [
+        f"{figures['images']:,} images: {figures['test_images']}",
+        f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB; PCA of {figures['code_dim']} numbers: {beside}",
+        f"{figures['bytes_per_image']} bytes an image as float32; as uint8 {figures['uint8_bytes_per_image']} bytes, "
+        f"MSE {figures['uint8_mse']:.5f}, which costs {figures['uint8_cost_db']:.3f} dB; "
+        f"the pixels are {figures['raw_bytes_per_image']:,} bytes",
+        f"model {figures['model_id']}: {figures['model_bytes']:,} bytes, ran on {figures['provider']}",
+        f"report and picture: {out}",
+    ]
+    emit({**figures, "out": str(out)}, lines, as_json)
+    if test.skipped:
+        raise typer.Exit(3)
+
+
+def _baseline(run: Path) -> "Pca | None":
+    from aekit.evaluation.baselines import Pca
+
+    return Pca.load(run / PCA) if (run / PCA).exists() else None

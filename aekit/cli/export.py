@@ -1,0 +1,44 @@
+"""aekit export: turn a trained run into a model folder of two ONNX graphs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aekit.cli.common import JsonOption, OverwriteOption, emit, need_extra
+from aekit.runs import FOLDER, LATEST, resolve_run
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `aekit train` makes it.")] = FOLDER / LATEST,
+    out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("model"),
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a run as encoder.onnx, decoder.onnx and model.json.
+
+    The graphs take and give uint8 pixels and any number of images. The export stands only if onnxruntime computes what
+    torch does, on the run's validation images.
+    """
+    from aekit.bundle import MANIFEST
+    from aekit.outputs import check_folder_free
+
+    check_folder_free(out, MANIFEST, overwrite=overwrite)
+    need_extra("aekit export", "train", "torch", "onnx", "onnxscript", "safetensors")
+    from aekit.export.exporter import export_run
+    from aekit.training.checkpoint import Run
+
+    opened = Run.read(resolve_run(run))
+    bundle = export_run(opened, opened.load_data(), out, overwrite=overwrite)
+    manifest = bundle.manifest
+    sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+    parity, validation = manifest["parity"], manifest["validation"]
+    lines = [
+        f"{out}: model {bundle.model_id}, {bundle.spec.geometry}, {bundle.spec.code_dim} numbers a code, "
+        f"encoder {sizes['encoder.onnx']:,} bytes, decoder {sizes['decoder.onnx']:,}",
+        f"parity with torch on {parity['images']} images: latents within {parity['latent_difference']:.1e} of their "
+        f"range, {parity['codes_differing']} codes differ, pixels within {parity['image_levels']} of 255 levels",
+        f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
+        f"which costs {validation['uint8_cost_db']:.3f} dB",
+    ]
+    emit({"out": str(out), **manifest}, lines, as_json)

@@ -1,0 +1,203 @@
+"""Code files: codes.npy, a plain array that numpy maps, and codes.jsonl, its index.
+
+codes.npy is [n, code_dim] of float32, float16 or uint8. codes.jsonl holds a header line, then, where the images have
+names, a line an input in sorted path order: `row`, `path`, `width`, `height`; or `path` and the `error` that kept it
+out. The header carries what ties the codes to their model and a CRC-32 of the rows.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+
+from aekit.bundle import Bundle
+from aekit.codec import DTYPES, Codes
+from aekit.errors import CodesError, ModelMismatch
+from aekit.sources import Record
+
+FORMAT_VERSION = 1
+_HEADER_BYTES = 1024
+"""The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
+
+
+def index_path(codes: Path) -> Path:
+    """Where the index of codes.npy lies: codes.jsonl."""
+    return codes.with_suffix(".jsonl")
+
+
+class CodeWriter:
+    """Writes codes.npy and its index row by row, in bounded memory; headers are completed by `finish`."""
+
+    def __init__(self, array: BinaryIO, index: BinaryIO, bundle: Bundle, dtype: str, *, named: bool) -> None:
+        self._array, self._index = array, index
+        self._bundle, self._dtype, self._named = bundle, np.dtype(dtype), named
+        self._crc = 0
+        self.count = 0
+        """Rows written."""
+        self._write_headers()
+
+    def add(self, codes: Codes, records: tuple[Record, ...]) -> None:
+        """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
+        rows = np.ascontiguousarray(codes, self._dtype)
+        data = rows.data.cast("B") if rows.size else b""
+        self._crc = zlib.crc32(data, self._crc)
+        self._array.write(data)
+        row, lines = self.count, []
+        for record in records:
+            if record.error:
+                lines.append(json.dumps({"path": record.path, "error": record.error}))
+            else:
+                entry = {"row": row, "path": record.path, "width": record.width, "height": record.height}
+                lines.append(json.dumps(entry))
+                row += 1
+        if lines:
+            self._index.write(("\n".join(lines) + "\n").encode("ascii"))
+        self.count += len(rows)
+
+    def finish(self) -> None:
+        """Fill in the headers' counts and bring both files to the disk."""
+        self._write_headers()
+        for file in (self._array, self._index):
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write_headers(self) -> None:
+        self._array.seek(0)
+        shape = (self.count, self._bundle.spec.code_dim)
+        # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._array, header)
+        self._array.seek(0, os.SEEK_END)
+        facts = {
+            "format_version": FORMAT_VERSION,
+            "model_id": self._bundle.model_id,
+            "variant": self._bundle.variant,
+            "dtype": self._dtype.name,
+            "code_dim": self._bundle.spec.code_dim,
+            "count": self.count,
+            "named": self._named,
+            "crc32": self._crc,
+        }
+        self._index.seek(0)
+        self._index.write(json.dumps(facts).ljust(_HEADER_BYTES - 1).encode("ascii") + b"\n")
+        self._index.seek(0, os.SEEK_END)
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """A code file opened for reading: its rows mapped, its index checked."""
+
+    path: Path
+    codes: Codes
+    """[n, code_dim], mapped."""
+    header: dict[str, Any] | None
+    """The index header, or None for an array whose index was left behind."""
+
+    @classmethod
+    def open(cls, path: str | Path, *, index: bool = True) -> Self:
+        """Open codes.npy and, unless `index` is False, codes.jsonl beside it.
+
+        Raises CodesError if either is missing, damaged, of a newer format, or does not fit the other.
+        """
+        path = Path(path)
+        try:
+            codes = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise CodesError(str(path), expected="a code file", found="nothing there") from None
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            reason = str(error).split("\n")[0][:160]
+            raise CodesError(str(path), expected="an array saved as .npy", found=reason) from error
+        if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.name not in DTYPES:
+            found = f"{codes.dtype} {list(codes.shape)}" if isinstance(codes, np.ndarray) else type(codes).__name__
+            raise CodesError(str(path), expected=f"codes [n, D] of {', '.join(DTYPES)}", found=found)
+        return cls(path, codes, _read_header(index_path(path), codes) if index else None)
+
+    def check_model(self, bundle: Bundle) -> None:
+        """Raise ModelMismatch or CodesError unless `bundle` can decode these codes."""
+        if self.header is not None and self.header["model_id"] != bundle.model_id:
+            raise ModelMismatch(str(self.path), self.header["model_id"], bundle.model_id)
+        if self.codes.shape[1] != bundle.spec.code_dim:
+            raise CodesError(
+                str(self.path), expected=f"{bundle.spec.code_dim} numbers a code", found=str(self.codes.shape[1])
+            )
+
+    def check_rows(self, crc32: int) -> None:
+        """Raise CodesError unless `crc32`, of all the rows' bytes, is the one in the index."""
+        if self.header is not None and self.header["crc32"] != crc32:
+            raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc32}")
+
+    def records(self) -> Iterator[Record]:
+        """The records of the images that have a row, in row order; nothing for codes of an array.
+
+        Raises CodesError if the index is damaged or holds a path that would leave the output folder.
+        """
+        if self.header is None or not self.header["named"]:
+            return
+        file = index_path(self.path)
+        row = 0
+        with file.open("rb") as lines:
+            next(lines)
+            for number, line in enumerate(lines, 2):
+                record = _parse_record(line, f"{file}:{number}", row)
+                if not record.error:
+                    row += 1
+                    yield record
+        if row != len(self.codes):
+            raise CodesError(str(file), expected=f"{len(self.codes)} rows", found=f"{row}")
+
+
+def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
+    try:
+        with file.open("rb") as lines:
+            header = json.loads(lines.readline(_HEADER_BYTES))
+    except FileNotFoundError:
+        raise CodesError(
+            str(file),
+            expected="the index of these codes",
+            found="nothing there",
+            fix="keep the two files together, or give --no-index to decode rows whose model can't be checked",
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CodesError(str(file), expected="an index header", found=str(error)[:160]) from error
+    version = header.get("format_version") if isinstance(header, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise CodesError(str(file), expected="an index with format_version", found=repr(version)[:80])
+    if version > FORMAT_VERSION:
+        raise CodesError(
+            str(file), expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
+        )
+    kinds = {"model_id": str, "variant": str, "dtype": str, "code_dim": int, "count": int, "named": bool, "crc32": int}
+    for name, kind in kinds.items():
+        if not isinstance(header.get(name), kind):
+            raise CodesError(f"{file}: {name}", expected=kind.__name__, found=repr(header.get(name))[:80])
+    said = header["dtype"], header["count"], header["code_dim"]
+    real = codes.dtype.name, *codes.shape
+    if said != real:
+        raise CodesError(str(file), expected=f"the index of {real}", found=f"that of {said}")
+    return header
+
+
+def _parse_record(line: bytes, where: str, row: int) -> Record:
+    try:
+        entry = json.loads(line)
+        record = Record(
+            entry["path"], int(entry.get("width", 0)), int(entry.get("height", 0)), str(entry.get("error", ""))
+        )
+        if not isinstance(record.path, str) or (not record.error and entry["row"] != row):
+            raise ValueError("row or path")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise CodesError(where, expected=f"a line of the index with row {row}", found=repr(line[:80])) from error
+    check_relative(record.path, where)
+    return record
+
+
+def check_relative(path: str, where: str) -> None:
+    """Raise CodesError if `path`, read from a file, is not a plain relative path that stays below its folder."""
+    parsed = PurePath(path)  # by this system's rules: a backslash or a drive letter leads away on Windows alone
+    if not parsed.parts or parsed.anchor or ".." in parsed.parts or "\0" in path:
+        raise CodesError(where, expected="a path below the output folder", found=repr(path)[:120])

@@ -1,0 +1,114 @@
+"""The exceptions aekit raises, each also the builtin that a caller would catch.
+
+    AekitError
+    ├── SourceError (ValueError)          a folder, array or idx file that can't serve as images
+    ├── ImageError (ValueError)           one image that can't be decoded
+    ├── ShapeError (ValueError)           an array of the wrong shape or dtype
+    ├── SpecError (ValueError)            a model description that is malformed or from a newer aekit
+    ├── BundleError (ValueError)          a model folder with a missing, altered or foreign file
+    ├── CodesError (ValueError)           a code file that is damaged or does not fit
+    ├── ModelMismatch (ValueError)        codes of one model given to another
+    ├── ProviderError (RuntimeError)      a provider that is absent or would not run the graph
+    ├── OutputError (OSError)             an output that exists or can't be written
+    ├── OptionError (ValueError)          options that do not fit each other or the data
+    ├── CheckpointError (ValueError)      a run that can't be resumed or exported
+    ├── TrainingError (RuntimeError)      a run that diverged
+    ├── ParityError (RuntimeError)        an exported graph that does not compute what torch does
+    └── MissingExtra (ImportError)        a command whose optional dependencies are not installed
+
+A message is one line: what is wrong, what was expected, what was found, what to do.
+"""
+
+from pathlib import Path
+
+
+class AekitError(Exception):
+    """Base of all errors aekit raises on purpose.
+
+    `what` names the thing at fault (a path where there is one); `expected`, `found` and `fix` complete the sentence.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", found: str = "", fix: str = "") -> None:
+        self.what, self.expected, self.found, self.fix = what, expected, found, fix
+        facts = ", ".join(part for part in (expected and f"expected {expected}", found and f"found {found}") if part)
+        super().__init__("; ".join(part for part in (f"{what}: {facts}" if facts else what, fix) if part))
+
+    def __str__(self) -> str:
+        # OSError would print its errno; newlines in a file name must not break the one-line promise.
+        return str(self.args[0]).replace("\n", "\\n")
+
+
+class SourceError(AekitError, ValueError):
+    """A folder, array or idx file that can't serve as a source of images."""
+
+
+class ImageError(AekitError, ValueError):
+    """One image that can't be decoded: corrupt, truncated, empty, too large or of an unsupported kind."""
+
+
+class ShapeError(AekitError, ValueError):
+    """An array whose shape or dtype does not fit the model."""
+
+
+class SpecError(AekitError, ValueError):
+    """A model description that is malformed, out of bounds or written by a newer aekit."""
+
+
+class BundleError(AekitError, ValueError):
+    """A model folder in which a file is missing, altered or from another model."""
+
+
+class CodesError(AekitError, ValueError):
+    """A code file that is damaged, incomplete or of the wrong width or dtype."""
+
+
+class ModelMismatch(AekitError, ValueError):
+    """Codes made by one model were given to another."""
+
+    def __init__(self, codes: str, codes_model: str, model: str) -> None:
+        super().__init__(
+            codes,
+            expected=f"codes of model {model}",
+            found=f"codes of model {codes_model}",
+            fix="give the model that made them with --model",
+        )
+
+
+class ProviderError(AekitError, RuntimeError):
+    """An execution provider that this install lacks or that would not run the graph."""
+
+
+class OutputError(AekitError, OSError):
+    """An output that can't be written where it was asked for."""
+
+
+class OutputExists(OutputError, FileExistsError):
+    """An output that is there already."""
+
+    def __init__(self, path: Path, fix: str = "choose another --out, or give --overwrite to replace it") -> None:
+        super().__init__(str(path), expected="a path that is free", found="one that exists", fix=fix)
+
+
+class OptionError(AekitError, ValueError):
+    """Options that do not fit each other, the data or the network."""
+
+
+class CheckpointError(AekitError, ValueError):
+    """A training run whose files can't be resumed or exported."""
+
+
+class TrainingError(AekitError, RuntimeError):
+    """A training run that had to stop, such as one that diverged."""
+
+
+class ParityError(AekitError, RuntimeError):
+    """An exported graph whose results differ from torch's by more than is allowed."""
+
+
+class MissingExtra(AekitError, ImportError):
+    """A command whose optional dependencies are not installed."""
+
+    def __init__(self, command: str, extra: str, module: str) -> None:
+        super().__init__(
+            f"{command} needs {module}, which is not installed", fix=f"install it with: pip install 'aekit[{extra}]'"
+        )

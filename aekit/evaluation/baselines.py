@@ -1,0 +1,59 @@
+"""PCA, the baseline that any autoencoder of the same code size has to beat."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from aekit.errors import SourceError
+from aekit.images import Pixels
+from aekit.outputs import staged_file
+
+_BATCH = 1000
+MOST_VALUES = 250_000_000
+"""Largest matrix PCA is fitted on, pixels × images: 1 GB of float32; a larger set is thinned evenly."""
+
+
+@dataclass(frozen=True)
+class Pca:
+    """Principal components of images in [0, 1]."""
+
+    mean: npt.NDArray[np.float32]
+    """[pixels]."""
+    components: npt.NDArray[np.float32]
+    """[code_dim, pixels], orthonormal rows."""
+
+    @classmethod
+    def fit(cls, images: Pixels, code_dim: int) -> "Pca":
+        """The `code_dim` leading components of uint8 images [n, H, W, C]; fewer if there are fewer images or pixels."""
+        from sklearn.decomposition import PCA
+
+        step = -(-images.size // MOST_VALUES)
+        flat = images[::step].reshape(-1, images[0].size).astype(np.float32) / np.float32(255)
+        fitted = PCA(min(code_dim, *flat.shape), random_state=0).fit(flat)
+        return cls(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+
+    def save(self, path: Path) -> None:
+        """Write the components to an .npz file."""
+        with staged_file(path) as part, part.open("wb") as file:
+            np.savez(file, mean=self.mean, components=self.components)
+
+    @classmethod
+    def load(cls, path: Path) -> "Pca":
+        """Read what save wrote. Raises SourceError if it is not that."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["mean"], arrays["components"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise SourceError(str(path), expected="saved principal components", found=str(error)[:160]) from error
+
+    def mse(self, images: Pixels) -> float:
+        """Mean squared error of projecting uint8 images, clipped to [0, 1] but not rounded to levels."""
+        total = 0.0
+        for start in range(0, len(images), _BATCH):
+            x = images[start : start + _BATCH].reshape(-1, self.mean.size).astype(np.float32) / np.float32(255)
+            x_hat = ((x - self.mean) @ self.components.T) @ self.components + self.mean
+            total += float(np.square(np.clip(x_hat, 0, 1) - x).sum(dtype=np.float64))
+        return total / images.size

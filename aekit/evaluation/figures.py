@@ -1,0 +1,31 @@
+"""Pictures of reconstructions, drawn with Pillow alone so that a device can make them too."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from aekit.images import Pixels
+
+_GAP = 2
+_LEAST_SIDE = 64
+"""Small images are enlarged by a whole factor to at least this many pixels."""
+
+
+def grid(rows: list[Pixels]) -> Image.Image:
+    """A picture of rows of images, each uint8 [k, H, W, C] of the same k and geometry, with thin white gaps."""
+    count, height, width, channels = rows[0].shape
+    scale = max(1, -(-_LEAST_SIDE // max(height, width)))
+    step_y, step_x = height * scale + _GAP, width * scale + _GAP
+    canvas = np.full((len(rows) * step_y + _GAP, count * step_x + _GAP, channels), 255, np.uint8)
+    for r, images in enumerate(rows):
+        for c, image in enumerate(images):
+            y, x = _GAP + r * step_y, _GAP + c * step_x
+            large = image.repeat(scale, axis=0).repeat(scale, axis=1)
+            canvas[y : y + height * scale, x : x + width * scale] = large
+    return Image.fromarray(canvas if channels == 3 else canvas[:, :, 0])
+
+
+def save_reconstructions(path: Path, images: Pixels, reconstructions: Pixels) -> None:
+    """The book's picture: images above, their reconstructions below."""
+    grid([images, reconstructions]).save(path, "PNG")

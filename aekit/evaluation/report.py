@@ -1,0 +1,94 @@
+"""The report on a model: measured on images it was never trained on, beside PCA of the same code size."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aekit.bundle import Bundle
+from aekit.codec import Codec
+from aekit.errors import SourceError
+from aekit.evaluation.baselines import Pca
+from aekit.evaluation.figures import save_reconstructions
+from aekit.evaluation.metrics import mse, psnr
+from aekit.images import Pixels
+from aekit.named_sets import NAMES
+from aekit.outputs import staged_folder
+from aekit.sources import Record, fingerprint, open_source, read_all
+from aekit.splits import hold_out
+
+REPORT, PICTURE = "report.json", "reconstructions.png"
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """Images to evaluate on, and what is known of them."""
+
+    images: Pixels
+    """uint8 [n, H, W, C]."""
+    description: str
+    """What they are, in words: which set, which part of it, and whether the model can have seen them."""
+    skipped: tuple[Record, ...] = ()
+    """Files that could not be read."""
+
+
+def open_test_images(text: str, bundle: Bundle) -> TestImages:
+    """The images a user named, less those that the model was trained on where that can be known.
+
+    Of a named set that is its test split. Of a folder or array whose content is that of the training data, it is the
+    part that was held out. Of anything else it is everything.
+    """
+    source = open_source(text, "test")
+    geometry = bundle.spec.geometry
+    if source.paths is None and text in NAMES:
+        return TestImages(source.read(0, len(source), geometry).images, f"the test split of {text}")
+    images, names, skipped = read_all(source, geometry)
+    training = bundle.manifest.get("training", {})
+    if training.get("fingerprint") == fingerprint(images):
+        held = hold_out(names, str(training.get("group_by", "")))
+        what = f"the held-out part of {text}; the model was trained on the other {int((~held).sum()):,}"
+        return TestImages(images[held], what, tuple(skipped))
+    return TestImages(images, f"all of {text}, which is not what the model was trained on as a whole", tuple(skipped))
+
+
+def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str, Any], Pixels]:
+    """The report's figures and the reconstructions; MSE and PSNR for pixels in [0, 1]."""
+    if not len(test.images):
+        raise SourceError("the images to evaluate", expected="at least one", found="none")
+    reconstructions = codec.reconstruct(test.images)
+    error = mse(test.images, reconstructions)
+    rounded = mse(test.images, codec.reconstruct(test.images, "uint8"))
+    code_dim = codec.spec.code_dim
+    files = codec.bundle.manifest["files"]
+    return {
+        "images": len(test.images),
+        "test_images": test.description,
+        "skipped": len(test.skipped),
+        "geometry": str(codec.spec.geometry),
+        "mse": error,
+        "psnr": psnr(error),
+        "pca_mse": pca.mse(test.images) if pca else None,
+        "code_dim": code_dim,
+        "bytes_per_image": code_dim * 4,
+        "uint8_mse": rounded,
+        "uint8_psnr": psnr(rounded),
+        "uint8_cost_db": psnr(error) - psnr(rounded),
+        "uint8_bytes_per_image": code_dim,
+        "raw_bytes_per_image": codec.spec.geometry.pixels,
+        "model_bytes": sum(entry["bytes"] for entry in files.values()),
+        "model_id": codec.model_id,
+        "provider": codec.provider("encoder"),
+    }, reconstructions
+
+
+def write_report(
+    folder: Path, figures: dict[str, Any], test: TestImages, reconstructions: Pixels, *, overwrite: bool
+) -> None:
+    """Write report.json and the picture of ten images above their reconstructions."""
+    shown = np.linspace(0, len(test.images) - 1, min(SHOWN, len(test.images))).astype(int)
+    with staged_folder(folder, REPORT, overwrite=overwrite) as part:
+        (part / REPORT).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        save_reconstructions(part / PICTURE, test.images[shown], reconstructions[shown])

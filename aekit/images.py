@@ -1,0 +1,179 @@
+"""Find image files and decode them to uint8 arrays: the one decoder that the trainer and the device share.
+
+The rules, the same wherever an image is read:
+
+- PNG, JPEG, WebP, BMP and TIFF, known by their content (a JPEG called .png is read); of an animation the first frame.
+- EXIF orientation is applied; ICC profiles are not.
+- Transparent pixels are laid over the geometry's background (white unless the spec says otherwise).
+- 16-bit gray becomes 8-bit by v / 257, rounded; 32-bit and floating-point pixels are refused.
+- Colour becomes gray by ITU-R 601 luma; gray becomes RGB by repetition.
+- A JPEG over twice the model's size is decoded at 1/2, 1/4 or 1/8 scale, never below twice the model's size.
+- Another size is brought to height × width by Pillow's bilinear filter, which averages when it shrinks and works in
+  integers, so that its result does not depend on the machine.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from aekit.errors import ImageError, ShapeError, SourceError
+from aekit.spec import Geometry
+
+Pixels = npt.NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+MAX_PIXELS = 89_478_485
+"""Largest image decoded, width × height: 1 GiB at 12 bytes a pixel, and Pillow's own warning level."""
+
+_EXIF_ORIENTATION = 0x0112
+_PLAIN = {1: "L", 3: "RGB"}
+
+
+def find_images(folder: Path) -> list[str]:
+    """Paths of the image files below `folder`, relative to it, with forward slashes, in sorted order.
+
+    A file counts by its suffix and by being a regular file: sockets, pipes and devices are never opened. A link to a
+    file counts as the file; a linked folder is followed once, so that a loop of links ends.
+
+    Raises SourceError if the folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing there"
+        raise SourceError(str(folder), expected="a folder of images", found=found)
+    paths = sorted(_walk(str(folder), "", set()))
+    if not paths:
+        kinds = " ".join(sorted(SUFFIXES))
+        raise SourceError(str(folder), expected=f"images ({kinds}) in it or below", found="none")
+    return paths
+
+
+def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    here = os.stat(folder)
+    if (here.st_dev, here.st_ino) in seen:
+        return
+    seen.add((here.st_dev, here.st_ino))
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError(folder, expected="a readable folder", found=error.strerror or str(error)) from error
+    for entry in entries:
+        try:
+            mode = entry.stat().st_mode
+        except OSError:
+            mode = 0  # a dangling link: listed if it has an image's name, so that reading it reports the failure
+        if stat.S_ISDIR(mode):
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
+        elif (stat.S_ISREG(mode) or not mode) and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield prefix + entry.name
+
+
+def decode_file(path: Path, geometry: Geometry) -> tuple[Pixels, tuple[int, int]]:
+    """One image file as uint8 [height, width, channels], and its own (width, height) after EXIF orientation, pixels.
+
+    Raises ImageError, which names the file, for anything that is not a whole image of a known kind.
+    """
+    with open_image(path) as image:
+        try:
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            size = image.size[::-1] if turned else image.size
+            if image.format == "JPEG":
+                wanted = 2 * geometry.width, 2 * geometry.height
+                # A gray model needs luma alone; a CMYK file must not be told to become RGB by the JPEG library.
+                mode = _PLAIN[geometry.channels] if image.mode in ("L", "RGB") else image.mode
+                image.draft(mode, wanted[::-1] if turned else wanted)
+            return fit(ImageOps.exif_transpose(image), geometry), (size[0], size[1])
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from None
+        except Exception as error:  # Pillow's decoders raise every kind of error on damaged bytes
+            raise ImageError(f"{path}: {_reason(error)}") from error
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image file by its header, without decoding its pixels.
+
+    Raises ImageError if it is unreadable, empty, of an unknown kind or larger than MAX_PIXELS.
+    """
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: over {MAX_PIXELS:,} pixels, the most that is decoded") from None
+    except Exception as error:  # as above: a damaged header raises anything
+        if isinstance(error, OSError) and error.errno is not None:
+            reason = error.strerror or str(error)
+        else:
+            reason = "empty file" if _is_empty(path) else f"not a {', '.join(FORMATS)} image"
+        raise ImageError(f"{path}: {reason}") from error
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        image.close()
+        raise ImageError(f"{path}: {image.size[0]}x{image.size[1]}, over {MAX_PIXELS:,} pixels, the most decoded")
+    return image
+
+
+def fit(image: Image.Image, geometry: Geometry) -> Pixels:
+    """Bring a Pillow image to the geometry: colour first, then size; uint8 [height, width, channels]."""
+    image = _plain_colour(image, geometry)
+    if image.size != (geometry.width, geometry.height):
+        image = image.resize((geometry.width, geometry.height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(geometry.shape)
+
+
+def fit_array(images: Pixels, geometry: Geometry) -> Pixels:
+    """Bring uint8 images [n, h, w, c] to the geometry by the rules for files; returned as it is where it fits already.
+
+    Raises ShapeError if the array is not uint8 with 1 or 3 channels.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ShapeError("images", expected="uint8 [n, height, width, 1 or 3]", found=f"{images.dtype} {images.shape}")
+    if images.shape[1:] == geometry.shape:
+        return images
+    out = np.empty((len(images), *geometry.shape), np.uint8)
+    for row, image in zip(out, images, strict=True):
+        row[...] = fit(Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]), geometry)
+    return out
+
+
+def is_gray(image: Image.Image) -> bool:
+    """Whether an opened image is of a gray kind (a gray picture stored as RGB counts as RGB)."""
+    if image.mode == "P":
+        palette = image.getpalette() or []
+        return all(palette[i] == palette[i + 1] == palette[i + 2] for i in range(0, len(palette) - 2, 3))
+    return image.mode in ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
+
+
+def _plain_colour(image: Image.Image, geometry: Geometry) -> Image.Image:
+    """Mode L or RGB, as the geometry asks, from any mode that holds a picture."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = _eight_bit(image)
+    if image.mode == "F":
+        raise ImageError("floating-point pixels; save it as 8 or 16 bits")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGBA", rgba.size, (geometry.background,) * 3 + (255,))
+        image.alpha_composite(rgba)
+    mode = _PLAIN[geometry.channels]
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    levels = np.asarray(image).astype(np.int64)
+    if levels.size and not 0 <= int(levels.min()) <= int(levels.max()) <= 65535:
+        raise ImageError("32-bit pixels; save it as 8 or 16 bits")
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).split("\n")[0][:200]
+    return f"damaged image ({text or type(error).__name__})"

@@ -1,0 +1,76 @@
+"""Write outputs whole or not at all: what is being written has another name until it is finished.
+
+A file is written as `NAME.part`, a folder as `NAME.part/`, and renamed at the end. A folder is replaced only if it
+holds the marker file of its kind, so that --overwrite can never remove a folder that aekit did not make.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from aekit.errors import OutputError, OutputExists
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputExists if a file lies at `path` and may not be replaced, or a folder does."""
+    if path.is_dir():
+        raise OutputError(str(path), expected="a file's path", found="a folder", fix="choose another --out")
+    if path.exists() and not overwrite:
+        raise OutputExists(path)
+
+
+def check_folder_free(folder: Path, marker: str, *, overwrite: bool) -> None:
+    """Raise OutputExists unless `folder` is absent, empty, or made by aekit (it holds `marker`) and replaceable."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / marker).is_file():
+        raise OutputExists(folder, f"it holds no {marker}, so aekit did not make it and will not replace it")
+    if not overwrite:
+        raise OutputExists(folder)
+
+
+@contextlib.contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """Yield the path to write; on success it takes the final name in one step, on any error it is removed."""
+    part = path.with_name(path.name + ".part")
+    with _write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it takes the final name, on any error it is removed.
+
+    Raises OutputExists as check_folder_free does, before anything is written.
+    """
+    check_folder_free(folder, marker, overwrite=overwrite)
+    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    with _write_errors(folder):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                os.replace(folder, old)
+            os.replace(part, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError) or error.errno is None:
+            raise
+        raise OutputError(f"{path} could not be written", found=error.strerror or str(error)) from error

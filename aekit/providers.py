@@ -1,0 +1,100 @@
+"""Pick execution providers by name and prove what a session really runs on.
+
+onnxruntime falls back to the CPU with a mere warning. Here a named provider either carries the whole graph or is an
+error, and `auto` says what it took.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+# onnxruntime reads this when it is imported; its wheels send usage data otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+
+from aekit.errors import ProviderError
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+"""The names --provider takes, and onnxruntime's names for them."""
+
+_AUTO = ("cuda", "coreml", "directml", "cpu")
+"""What `auto` tries, in order: providers that run any float graph without compiling it first."""
+
+
+@dataclass(frozen=True)
+class RunningSession:
+    """A session and the provider it runs on, proved."""
+
+    session: Any
+    """onnxruntime.InferenceSession."""
+    provider: str
+    """A name of PROVIDERS."""
+
+
+def open_session(graph: bytes, provider: str = "auto", *, threads: int | None = None) -> RunningSession:
+    """A session on `graph` that runs on `provider`, and on nothing else if it was named.
+
+    `threads` bounds the CPU threads inside an operator; None leaves it to onnxruntime, which takes every core.
+
+    Raises ProviderError if the name is unknown, this onnxruntime lacks the provider, or the provider does not carry the
+    whole graph.
+    """
+    if provider == "auto":
+        return _open_best(graph, threads)
+    if provider not in PROVIDERS:
+        raise ProviderError(f"provider {provider!r}", expected=f"auto or one of {', '.join(PROVIDERS)}")
+    offered = ort.get_available_providers()
+    if PROVIDERS[provider] not in offered:
+        here = [name for name, full in PROVIDERS.items() if full in offered]
+        raise ProviderError(
+            f"provider {provider!r} is not in this onnxruntime {ort.__version__}",
+            found=", ".join(here),
+            fix="install the onnxruntime wheel that has it, alone: two of them in one environment collide",
+        )
+    return RunningSession(_session(graph, provider, threads), provider)
+
+
+def _open_best(graph: bytes, threads: int | None) -> RunningSession:
+    offered = ort.get_available_providers()
+    problem: ProviderError | None = None
+    for name in _AUTO:
+        if PROVIDERS[name] in offered:
+            try:
+                return RunningSession(_session(graph, name, threads), name)
+            except ProviderError as error:
+                problem = error
+    raise problem or ProviderError("no usable provider", found=", ".join(offered))
+
+
+def _session(graph: bytes, provider: str, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # its warnings repeat what is checked below; errors still raise
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if provider != "cpu":
+        # Proof that no node was quietly given to the CPU: onnxruntime then refuses to make the session.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(graph, options, providers=[PROVIDERS[provider]])
+    except Exception as error:  # onnxruntime raises its own classes, without a public base
+        reason = str(error).split("\n")[0][:300]
+        raise ProviderError(f"provider {provider!r} does not carry this graph", found=reason) from error
+    if session.get_providers()[0] != PROVIDERS[provider]:
+        raise ProviderError(
+            f"provider {provider!r} would not run",
+            found=f"the session on {', '.join(session.get_providers())}",
+            fix="check its driver and libraries, or give --provider cpu",
+        )
+    session.disable_fallback()
+    return session

@@ -1,0 +1,44 @@
+"""Where runs lie: runs/NAME, and runs/latest, a text file that names the newest. Needs neither torch nor the run."""
+
+import json
+from pathlib import Path
+
+from aekit.outputs import staged_file
+
+FOLDER, LATEST = Path("runs"), "latest"
+CONFIG, PCA = "config.json", "pca.npz"
+
+
+def resolve_run(path: Path) -> Path:
+    """The run folder a user means: `path` itself, or, for runs/latest, the one that file names."""
+    if path.name == LATEST and path.is_file():
+        name = path.read_text(encoding="utf-8").strip()
+        if name and Path(name).name == name:
+            return path.with_name(name)
+    return path
+
+
+def point_latest(run: Path) -> None:
+    """Make `latest` beside the run name it."""
+    with staged_file(run.with_name(LATEST)) as part:
+        part.write_text(run.name + "\n", encoding="utf-8")
+
+
+def fresh_run(stem: str) -> Path:
+    """A free path for a new run: runs/STEM, or runs/STEM-2 and so on."""
+    path, number = FOLDER / stem, 2
+    while path.exists():
+        path, number = FOLDER / f"{stem}-{number}", number + 1
+    return path
+
+
+def run_of_model(run: Path, run_id: object) -> dict[str, object] | None:
+    """The settings of the run folder `run` if it is the run a model came from, by its run_id; else None."""
+    try:
+        values = json.loads((run / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict) or run_id is None or values.get("run_id") != run_id:
+        return None
+    config = values.get("config")
+    return config if isinstance(config, dict) else None

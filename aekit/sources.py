@@ -1,0 +1,179 @@
+"""Where images come from: a folder, an .npy or .npz array, an idx file or a named set, read block by block.
+
+A source knows its images' number and, for folders, their paths. `read` turns a range of them into a Block: the rows
+that could be decoded and a Record for every input, so that one bad file costs one line and nothing else.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from aekit.arrays import load_images, read_idx
+from aekit.errors import ImageError, SourceError
+from aekit.images import Pixels, decode_file, find_images, fit_array, is_gray, open_image
+from aekit.named_sets import NAMES, load_named_set
+from aekit.spec import Geometry
+
+_BLOCK = 1024
+"""Images read at a time where a whole source is read; bounds memory beside the result."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One input of a folder: where it lies, its own size, or why it could not be read."""
+
+    path: str
+    """Relative to the source folder, with forward slashes."""
+    width: int = 0
+    """Pixels, after EXIF orientation; 0 if unreadable."""
+    height: int = 0
+    """Pixels."""
+    error: str = ""
+    """Why the image was left out; empty if it was read."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A range of a source, read."""
+
+    images: Pixels
+    """The images that could be read, uint8 [k, height, width, channels]."""
+    records: tuple[Record, ...] = ()
+    """A record an input, in order, for sources whose images have names; else empty."""
+
+
+class Source(Protocol):
+    """What a job or the trainer reads images from."""
+
+    @property
+    def name(self) -> str:
+        """For messages and reports: the path or the set's name as it was given."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...] | None:
+        """The images' paths, sorted, or None for arrays."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int, geometry: Geometry) -> Block:
+        """Images start to stop - 1, brought to the geometry."""
+        ...
+
+    def native_geometry(self) -> tuple[set[tuple[int, int]], bool]:
+        """The images' own sizes, as a set of (height, width), and whether all are gray."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """The image files below a folder, in the order of their sorted paths."""
+
+    root: Path
+    paths: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.root)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, start: int, stop: int, geometry: Geometry) -> Block:
+        return read_files(self.root, self.paths[start:stop], geometry)
+
+    def native_geometry(self) -> tuple[set[tuple[int, int]], bool]:
+        sizes: set[tuple[int, int]] = set()
+        gray = True
+        for path in self.paths:
+            try:
+                with open_image(self.root / path) as image:
+                    sizes.add((image.size[1], image.size[0]))
+                    gray = gray and is_gray(image)
+            except ImageError:
+                continue  # it is reported when it is read
+        return sizes, gray
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Images in one array, uint8 [n, height, width, channels], in memory or mapped."""
+
+    name: str
+    array: Pixels
+    paths: None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def read(self, start: int, stop: int, geometry: Geometry) -> Block:
+        return Block(fit_array(self.array[start:stop], geometry))
+
+    def native_geometry(self) -> tuple[set[tuple[int, int]], bool]:
+        return {(self.array.shape[1], self.array.shape[2])}, self.array.shape[3] == 1
+
+
+def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
+    """Decode files to a block: the unit of work of a batch job, a plain function of its arguments."""
+    images = np.empty((len(paths), *geometry.shape), np.uint8)
+    records = []
+    rows = 0
+    for path in paths:
+        try:
+            images[rows], (width, height) = decode_file(root / path, geometry)
+        except ImageError as error:
+            reason = str(error).removeprefix(f"{root / path}: ")
+            records.append(Record(path, error=reason))
+        else:
+            records.append(Record(path, width, height))
+            rows += 1
+    return Block(images[:rows], tuple(records))
+
+
+def open_source(text: str, split: str = "all") -> Source:
+    """A source from what a user writes: a named set, a folder, an .npy, .npz or idx file.
+
+    `split` picks the part of a named set: `train`, `validation`, `test`, or `all`, which means the test split; other
+    sources have no parts and give everything.
+
+    Raises SourceError for what is none of these.
+    """
+    path = Path(text)
+    if text in NAMES and not path.exists():
+        return ArraySource(text, load_named_set(text, "test" if split == "all" else split))
+    if path.is_dir():
+        return FolderSource(path, tuple(find_images(path)))
+    if not path.is_file():
+        raise SourceError(
+            text, expected=f"a folder, an .npy, .npz or idx file, or one of {', '.join(NAMES)}", found="nothing there"
+        )
+    if path.suffix in (".npy", ".npz"):
+        return ArraySource(text, load_images(path))
+    return ArraySource(text, read_idx(path))
+
+
+def read_all(source: Source, geometry: Geometry) -> tuple[Pixels, list[str], list[Record]]:
+    """Every readable image, uint8 [n, H, W, C], the names they are split by, and the records of those that failed."""
+    images = np.empty((len(source), *geometry.shape), np.uint8)
+    names: list[str] = []
+    skipped: list[Record] = []
+    for start in range(0, len(source), _BLOCK):
+        block = source.read(start, start + _BLOCK, geometry)
+        images[len(names) : len(names) + len(block.images)] = block.images
+        skipped += [record for record in block.records if record.error]
+        if source.paths is None:
+            names += map(str, range(start, start + len(block.images)))
+        else:
+            names += [record.path for record in block.records if not record.error]
+    return images[: len(names)], names, skipped
+
+
+def fingerprint(images: Pixels) -> str:
+    """SHA-256 of decoded images [n, H, W, C] and their shape: by it a set is known again."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()

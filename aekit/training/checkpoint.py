@@ -1,0 +1,149 @@
+"""A run on the disk: its config, its metrics, its weights, and what resuming needs. No file of it is a pickle.
+
+runs/NAME/config.json            settings, geometry, facts of the data
+         metrics.jsonl           a line an epoch
+         checkpoint.safetensors  weights, averaged weights, optimizer state and position, replaced as a whole
+         weights.safetensors     the weights to export: the averaged ones, of the best epoch
+         pca.npz                 PCA of the code's size on the same images: the baseline of evaluation
+runs/latest                      a text file with the NAME of the newest run
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from aekit.errors import CheckpointError, OutputExists, SpecError
+from aekit.outputs import staged_file
+from aekit.runs import CONFIG
+from aekit.spec import Geometry
+from aekit.training.config import FORMAT_VERSION, TrainConfig
+from aekit.training.data import TrainingData, load_training_data
+
+METRICS = "metrics.jsonl"
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its config.json says."""
+
+    path: Path
+    config: TrainConfig
+    geometry: Geometry
+    data: dict[str, Any]
+    """Facts of the training data: counts, split, fingerprint."""
+    run_id: str
+    """Random name by which a model knows the run it came from."""
+
+    @classmethod
+    def create(cls, path: Path, config: TrainConfig, geometry: Geometry, data: dict[str, Any]) -> Self:
+        """Make the folder of a new run. Raises OutputExists if something lies there."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OutputExists(path, "choose another --out, or continue that run with --resume")
+        run = cls(path, config, geometry, data, secrets.token_hex(8))
+        values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}
+        values["geometry"] = dict(vars(geometry))
+        with staged_file(path / CONFIG) as part:
+            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        return run
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open the folder of a run. Raises CheckpointError if it is none, damaged, or of a newer aekit."""
+        file = path / CONFIG
+        try:
+            values = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            raise CheckpointError(
+                str(path), expected=f"a run folder with {CONFIG}", found="none", fix="make one with `aekit train`"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(str(file), expected="JSON", found=str(error)[:160]) from error
+        _check_version(values, str(file))
+        try:
+            geometry = Geometry(**values["geometry"])
+            data, run_id = values["data"], str(values["run_id"])
+        except (KeyError, TypeError, SpecError) as error:
+            raise CheckpointError(str(file), expected="a geometry and the data's facts", found=str(error)) from None
+        return cls(path, TrainConfig.from_dict(values.get("config"), str(file)), geometry, data, run_id)
+
+    def load_data(self) -> TrainingData:
+        """Read the images the run was begun with again. Raises CheckpointError if they are not the same any more."""
+        config = self.config
+        size = self.geometry.height, self.geometry.width
+        data = load_training_data(config.data, size, self.geometry.channels, config.group_by)
+        if data.facts() != self.data:
+            raise CheckpointError(
+                f"{config.data} has changed since {self.path} began",
+                expected=f"{self.data.get('train_images')} + {self.data.get('validation_images')} images as they were",
+                found=f"{len(data.train)} + {len(data.validation)} images",
+                fix="bring the images back as they were, or train anew",
+            )
+        return data
+
+    def save_tensors(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Replace the file `name` as a whole; `state` is JSON-ready and comes back with the tensors."""
+        state = {**state, "format_version": FORMAT_VERSION}
+        with staged_file(self.path / name) as part:
+            contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+            save_file(contiguous, part, {"aekit": json.dumps(state)})
+
+    def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors and state of the file `name`. Raises CheckpointError if it is missing, damaged or newer."""
+        return load_tensors(self.path / name)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The epochs so far."""
+        file = self.path / METRICS
+        if not file.exists():
+            return []
+        try:
+            return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise CheckpointError(str(file), expected="a JSON object a line", found=str(error)[:160]) from error
+
+    def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
+        """Replace the metrics with these epochs."""
+        with staged_file(self.path / METRICS) as part:
+            part.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
+
+
+def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a safetensors file written by save_tensors. Raises CheckpointError if it can't be."""
+    try:
+        with safe_open(file, "pt") as opened:
+            state = json.loads((opened.metadata() or {}).get("aekit", "null"))
+            _check_version(state, str(file))
+            return {key: opened.get_tensor(key) for key in opened.keys()}, state  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(str(file), expected="a saved state", found="nothing there") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(str(file), expected="a safetensors file of aekit", found=str(error)[:160]) from error
+
+
+def check_fit(network: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Raise CheckpointError unless `tensors` are a state of `network`."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != found:
+        odd = sorted(set(wanted.items()) ^ set(found.items()))[:3]
+        raise CheckpointError(where, expected="the weights of the network in config.json", found=f"differences: {odd}")
+
+
+def _check_version(values: Any, where: str) -> None:
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(where, expected="a file of aekit with format_version", found=repr(version)[:80])
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            where, expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
+        )

@@ -1,0 +1,139 @@
+"""What a training run is asked to do: every default once, and the presets that change several at a time."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aekit.errors import CheckpointError, OptionError
+from aekit.spec import Geometry, ModelSpec
+
+FORMAT_VERSION = 1
+"""Version of a run's files; readers refuse a higher one."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run's settings, complete: the same config, data and machine give the same weights."""
+
+    data: str = "mnist-5k"
+    """Source of the images: a named set or a path."""
+    preset: str = "default"
+    """Name of the preset these settings began from."""
+    network: str = "mlp"
+    """`mlp` or `conv`."""
+    hidden: tuple[int, ...] = (1024, 512)
+    """mlp: units of the encoder's hidden layers, the decoder's in reverse; conv: channels of its stages."""
+    squash: bool = False
+    """Sigmoids on the latent and on the output, as in the book's network; else both are linear."""
+    init: str = "kaiming"
+    """Of weights and biases: `kaiming` (torch's rule) or `normal` (N(0, 1), the book's)."""
+    objective: str = "plain"
+    """What is minimised; a module of aekit.training.objectives."""
+    code_dim: int = 32
+    """Numbers in a code."""
+    optimizer: str = "adamw"
+    """`adamw` or `tf1-rmsprop`."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    schedule: str = "one-cycle"
+    """`one-cycle` (up over the first 10 %, then down a cosine to nothing) or `constant`."""
+    weight_decay: float = 1e-4
+    """Of adamw."""
+    clip: float = 1.0
+    """Largest norm of a step's gradient; 0 leaves it alone."""
+    ema: float = 0.999
+    """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none."""
+    batch_size: int = 128
+    """Images a step."""
+    epochs: int = 20
+    """Passes over the training images."""
+    seed: int = 0
+    """Of the initial weights, the order of the images and the noise."""
+    group_by: str = ""
+    """Regular expression on paths: images it matches alike are held out together."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(name, expected=" or ".join(allowed), found=repr(getattr(self, name)))
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise OptionError(name, expected=f"{low:g} to {high:g}", found=f"{getattr(self, name):g}")
+        if len(self.hidden) > 16 or not all(1 <= units <= 65536 for units in self.hidden):
+            raise OptionError("hidden", expected="at most 16 layers of 1 to 65536 units", found=str(self.hidden))
+
+    def spec(self, geometry: Geometry) -> ModelSpec:
+        """The facts of the model this run makes."""
+        return ModelSpec(geometry, self.code_dim, self.objective, self.network, self.preset)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str) -> Self:
+        """Read a run's config; `where` names the file in errors.
+
+        Raises CheckpointError if a field is missing, unknown or of the wrong type, OptionError if one is out of range.
+        """
+        kinds = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != set(kinds):
+            found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+            raise CheckpointError(where, expected=f"the fields {sorted(kinds)}", found=str(found)[:300])
+        read = dict(values)
+        if isinstance(read["hidden"], list) and all(type(units) is int for units in read["hidden"]):
+            read["hidden"] = tuple(read["hidden"])
+        for name, kind in kinds.items():
+            if kind is float and type(read[name]) is int:
+                read[name] = float(read[name])
+            if type(read[name]) is not kind:
+                raise CheckpointError(f"{where}: {name}", expected=kind.__name__, found=repr(read[name])[:80])
+        return cls(**read)
+
+
+_CHOICES = {
+    "network": ("mlp", "conv"),
+    "init": ("kaiming", "normal"),
+    "optimizer": ("adamw", "tf1-rmsprop"),
+    "schedule": ("one-cycle", "constant"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "code_dim": (1, 65536),
+    "lr": (1e-8, 10.0),
+    "weight_decay": (0.0, 1.0),
+    "clip": (0.0, 1e6),
+    "ema": (0.0, 0.99999),
+    "batch_size": (1, 65536),
+    "epochs": (1, 100_000),
+    "seed": (0, 2**63 - 1),
+}
+
+_BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True, "code_dim": 256}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # The book's chapter, to the letter: network, initial weights, optimizer, batches and epochs.
+    "classic": {
+        **_BOOK_NETWORK,
+        "init": "normal",
+        "optimizer": "tf1-rmsprop",
+        "lr": 0.01,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "ema": 0.0,
+        "batch_size": 100,
+        "epochs": 20,
+    },
+    # The same network under our recipe: what the book's 256 units could have had.
+    "classic-tuned": _BOOK_NETWORK,
+}
+"""Settings by preset; what a preset leaves out is TrainConfig's default, what the user gives goes before both."""
+
+
+def make_config(preset: str, **given: Any) -> TrainConfig:
+    """The config of a preset with the user's own settings on top; those that are None count as not given."""
+    if preset not in PRESETS:
+        raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset))
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return TrainConfig(**{**PRESETS[preset], **chosen, "preset": preset})

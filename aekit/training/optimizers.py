@@ -1,0 +1,58 @@
+"""Optimizers and learning-rate schedules."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from aekit.training.config import TrainConfig
+
+
+class Tf1RMSProp(torch.optim.Optimizer):
+    """RMSProp as TensorFlow 1 computes it, which the book's runs need.
+
+    It differs from torch's in two ways: the mean square starts at 1, not 0, and epsilon stands inside the root
+    (TensorFlow 1, RMSPropOptimizer: decay 0.9, momentum 0, epsilon 1e-10).
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                state: dict[str, Any] = self.state[param]
+                if not state:
+                    state["mean_square"] = torch.ones_like(param)
+                mean_square = state["mean_square"]
+                mean_square.mul_(group["decay"]).addcmul_(param.grad, param.grad, value=1 - group["decay"])
+                param.addcdiv_(param.grad, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
+        return None
+
+
+def make_optimizer(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimizer a config names, over the network's parameters."""
+    if config.optimizer == "tf1-rmsprop":
+        return Tf1RMSProp(network.parameters(), config.lr)
+    return torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """The learning rate of a step, of `total` in the run."""
+    if config.schedule == "constant":
+        return config.lr
+    warm = max(1, total // 10)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from aekit._version import __version__
+from aekit.bundle import MANIFEST, Bundle, write_bundle
+from aekit.codec import Codec
+from aekit.evaluation.metrics import mse, psnr
 from aekit.export.graphs import (
     OPSET,
     CodeUnits,
@@ -16,12 +22,6 @@ from aekit.export.graphs import (
     finish_graph,
 )
 from aekit.export.parity import measure_parity
-from torch import Tensor
-
-from aekit._version import __version__
-from aekit.bundle import MANIFEST, Bundle, write_bundle
-from aekit.codec import Codec
-from aekit.evaluation.metrics import mse, psnr
 from aekit.images import Pixels
 from aekit.outputs import staged_folder
 from aekit.spec import ModelSpec

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from aekit.export.graphs import DecoderGraph, EncoderGraph
 
 from aekit.codec import Codec
 from aekit.errors import ParityError
+from aekit.export.graphs import DecoderGraph, EncoderGraph
 from aekit.images import Pixels
 
 BATCHES = (1, 2, 7)

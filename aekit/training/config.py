@@ -126,7 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 20,
     },
     # The same network under our recipe: what the book's 256 units could have had.
-    "classic-tuned": _BOOK_NETWORK,
+    "classic-tuned": {**_BOOK_NETWORK, "lr": 0.015},
 }
 """Settings by preset; what a preset leaves out is TrainConfig's default, what the user gives goes before both."""
 

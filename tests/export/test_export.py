@@ -1,0 +1,172 @@
+"""Export: the graphs are what they should be, compute what torch does, and say nothing of where they were made."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import made_images
+
+from aekit.bundle import Bundle
+from aekit.codec import Codec
+from aekit.errors import OutputExists, ParityError
+from aekit.export.exporter import export_run, identity
+from aekit.export.graphs import OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
+from aekit.export.parity import measure_parity
+from aekit.spec import Geometry
+from aekit.training.checkpoint import Run
+from aekit.training.config import make_config
+from aekit.training.data import TrainingData, load_training_data
+from aekit.training.networks import make_network
+from aekit.training.trainer import load_network, train
+
+NETWORKS = {
+    "default-gray": ({"hidden": (20, 12)}, (16, 16, 1)),
+    "no-hidden-odd": ({"hidden": ()}, (9, 13, 1)),
+    "squash": ({"hidden": (), "squash": True}, (12, 8, 3)),
+    "conv-colour": ({"network": "conv", "hidden": (8, 12)}, (20, 15, 3)),
+    "conv-gray": ({"network": "conv", "hidden": (6,)}, (17, 9, 1)),
+}
+
+
+def trained(folder: Path, settings: dict[str, object], shape: tuple[int, int, int]) -> tuple[Run, TrainingData]:
+    images = made_images(160, shape[0], shape[1])
+    np.save(folder / "images.npy", np.concatenate([images, images // 2, 255 - images][: shape[2]], axis=3))
+    data = load_training_data(str(folder / "images.npy"))
+    config = make_config("default", data=str(folder / "images.npy"), code_dim=5, epochs=2, batch_size=16, **settings)
+    run = Run.create(folder / "run", config, data.geometry, data.facts())
+    train(run, data)
+    return run, data
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_exports_and_computes_what_torch_does(tmp_path: Path, name: str) -> None:
+    settings, shape = NETWORKS[name]
+    run, data = trained(tmp_path, settings, shape)
+    bundle = export_run(run, data, tmp_path / "model")
+
+    assert sorted(path.name for path in bundle.path.iterdir()) == ["decoder.onnx", "encoder.onnx", "model.json"]
+    parity = bundle.manifest["parity"]
+    assert parity["images"] == len(data.validation) and parity["batches"] == [1, 2, 7]
+    assert parity["latent_difference"] <= 1e-3 and parity["image_levels"] <= 1
+    dims = {"image": ["batch", *shape], "latent": ["batch", 5], "code": ["batch", 5]}
+    kinds = {"image": onnx.TensorProto.UINT8, "latent": onnx.TensorProto.FLOAT, "code": onnx.TensorProto.UINT8}
+    for role, inputs, outputs in (("encoder", ["image"], ["latent", "code"]), ("decoder", ["latent"], ["image"])):
+        data_bytes = (bundle.path / f"{role}.onnx").read_bytes()
+        model = onnx.load_from_string(data_bytes)
+        assert [(i.domain, i.version) for i in model.opset_import] == [("", OPSET)]
+        assert [value.name for value in model.graph.input] == inputs
+        assert [value.name for value in model.graph.output] == outputs
+        for value in (*model.graph.input, *model.graph.output):
+            found = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            assert (found, value.type.tensor_type.elem_type) == (dims[value.name], kinds[value.name])
+        assert {prop.key: prop.value for prop in model.metadata_props} == bundle.description
+        assert not any(tensor.external_data for tensor in model.graph.initializer)
+        for trace in (str(tmp_path), "site-packages", "stack_trace", str(Path(__file__).parents[2]), ".py"):
+            assert trace.encode() not in data_bytes
+
+    # The network as trained, written out once more by hand, against the shipped Codec.
+    network, _ = load_network(run)
+    codec = Codec.load(bundle.path)
+    with torch.no_grad():
+        x = torch.from_numpy(data.validation).permute(0, 3, 1, 2) / 255
+        x_hat = (network.decode(network.encode(x)).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(codec.reconstruct(data.validation).astype(int), x_hat, atol=1)
+    latents = codec.encode(data.train)
+    assert latents.min() > -0.01 and latents.max() < 255.01  # calibrated: training latents fill 0..255
+    np.testing.assert_allclose(np.ptp(latents, axis=0), 255, atol=0.1)
+
+
+def test_uint8_codes_cost_is_measured(tmp_path: Path) -> None:
+    run, data = trained(tmp_path, {"hidden": (20,)}, (16, 16, 1))
+    bundle = export_run(run, data, tmp_path / "model")
+    cost = bundle.manifest["validation"]
+    codec = Codec.load(bundle.path)
+
+    def mse(dtype: str) -> float:
+        return float(
+            np.square((codec.reconstruct(data.validation, dtype) - data.validation.astype(float)) / 255).mean()
+        )
+
+    assert cost["mse"] == pytest.approx(mse("float32")) and cost["mse_uint8_codes"] == pytest.approx(mse("uint8"))
+    assert cost["uint8_cost_db"] == pytest.approx(10 * np.log10(mse("uint8") / mse("float32")))
+
+
+def test_export_of_the_same_run_is_the_same_model(tmp_path: Path) -> None:
+    run, data = trained(tmp_path, {"hidden": (20,)}, (16, 16, 1))
+    one, other = export_run(run, data, tmp_path / "one"), export_run(run, data, tmp_path / "other")
+    assert one.model_id == other.model_id
+    for name in ("encoder.onnx", "decoder.onnx"):
+        assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
+
+
+def test_identity_covers_spec_and_every_weight() -> None:
+    config, geometry = make_config("default", hidden=(3,), code_dim=2), Geometry(8, 8, 1)
+    state = make_network(config, geometry).state_dict()
+    base = identity(config.spec(geometry), state)
+    for name in state:
+        changed = {**state, name: state[name] + 1e-6}
+        assert identity(config.spec(geometry), changed) != base
+    assert identity(config.spec(Geometry(8, 8, 1, background=0)), state) != base
+
+
+def test_an_existing_model_stands(tmp_path: Path) -> None:
+    run, data = trained(tmp_path, {"hidden": ()}, (8, 8, 1))
+    first = export_run(run, data, tmp_path / "model")
+    with pytest.raises(OutputExists, match="--overwrite"):
+        export_run(run, data, tmp_path / "model")
+    export_run(run, data, tmp_path / "model", overwrite=True)
+    assert Bundle.read(tmp_path / "model").model_id == first.model_id
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_bytes(b"dear")
+    with pytest.raises(OutputExists, match=r"did not make it"):
+        export_run(run, data, tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "me.jpg").read_bytes() == b"dear"
+
+
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+def test_a_graph_that_computes_something_else_does_not_pass(tmp_path: Path, role: str) -> None:
+    """The gate itself: parity against torch modules whose weights were moved a little must fail."""
+    run, data = trained(tmp_path, {"hidden": (20,)}, (16, 16, 1))
+    bundle = export_run(run, data, tmp_path / "model")
+    network, _ = load_network(run)
+    with torch.no_grad():
+        z = network.encode(torch.from_numpy(data.train).permute(0, 3, 1, 2) / 255)
+        units = CodeUnits.calibrated(z)
+        encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
+        assert measure_parity(encoder, decoder, Codec.load(bundle.path), data.validation).image_levels <= 1
+        for parameter in getattr(network, role).parameters():
+            parameter.add_(0.01)
+    with pytest.raises(ParityError, match=role):
+        measure_parity(encoder, decoder, Codec.load(bundle.path), data.validation)
+
+
+def test_hard_coded_batch_is_found_out() -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, latent: torch.Tensor) -> torch.Tensor:
+            return latent.to(torch.uint8).repeat(1, 64).reshape(latent.shape[0], 8, 8, 1)
+
+    model = export_graph(Fixed(), torch.zeros(2, 1), ["latent"], ["image"])
+    check_dimensions(model, Geometry(8, 8, 1), 1)
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
+    with pytest.raises(ParityError, match="image"):
+        check_dimensions(model, Geometry(8, 8, 1), 1)
+
+
+def test_a_still_latent_is_kept_at_128() -> None:
+    """A dimension that never moves in training must not be blown up by its calibration."""
+    latents = torch.stack([torch.linspace(-1, 3, 50), torch.full((50,), 7.25)], 1)
+    units = CodeUnits.calibrated(latents)
+    code = units(latents)
+    assert torch.allclose(code[:, 1], torch.full((50,), 128.0))
+    assert code[:, 0].min() == pytest.approx(0, abs=1e-3) and code[:, 0].max() == pytest.approx(255, abs=1e-3)
+    assert torch.allclose(units.inverse(code), latents, atol=1e-5)
+
+
+def test_model_json_holds_no_path(tmp_path: Path) -> None:
+    run, data = trained(tmp_path, {"hidden": ()}, (8, 8, 1))
+    text = (export_run(run, data, tmp_path / "model").path / "model.json").read_text()
+    assert str(tmp_path) not in text
+    assert json.loads(text)["training"]["data"] == "array"

@@ -1,0 +1,45 @@
+"""Training settings: presets, bounds, and what a run's config.json may hold."""
+
+import pytest
+
+from aekit.errors import CheckpointError, OptionError
+from aekit.training.config import PRESETS, TrainConfig, make_config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_config_survives_json(preset: str) -> None:
+    config = make_config(preset, code_dim=7, hidden=(5, 4))
+    assert TrainConfig.from_dict(config.to_dict(), "config.json") == config
+
+
+def test_what_the_user_gives_goes_before_the_preset() -> None:
+    config = make_config("classic", epochs=3, lr=None)
+    assert (config.epochs, config.lr, config.batch_size) == (3, 0.01, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("code_dim", 0),
+        ("lr", -1.0),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("network", "rnn"),
+        ("ema", 1.0),
+        ("hidden", (0,)),
+    ],
+)
+def test_settings_out_of_range_are_named(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=name):
+        make_config("default", **{name: value})
+
+
+@pytest.mark.parametrize("change", [{"lr": "fast"}, {"hidden": "no"}, {"surprise": 1}, {"epochs": True}])
+def test_hostile_config_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(CheckpointError):
+        TrainConfig.from_dict({**make_config("default").to_dict(), **change}, "config.json")
+
+
+def test_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(OptionError, match="classic"):
+        make_config("modern")

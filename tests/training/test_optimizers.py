@@ -1,0 +1,36 @@
+"""Optimizers and schedules against their formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from aekit.training.config import make_config
+from aekit.training.optimizers import Tf1RMSProp, learning_rate
+
+
+def test_tf1_rmsprop_follows_tensorflow_1() -> None:
+    """The rule in plain numpy: ms starts at 1, epsilon inside the root."""
+    start = np.array([1.0, -2.0, 0.5])
+    param = torch.nn.Parameter(torch.tensor(start))
+    optimizer = Tf1RMSProp([param], lr=0.01)
+    expected, mean_square = start.copy(), np.ones(3)
+    for gradient in (np.array([0.1, -3.0, 0.0]), np.array([1e-6, 2.0, 4.0]), np.array([0.3, 0.3, 0.3])):
+        param.grad = torch.tensor(gradient)
+        optimizer.step()
+        mean_square = 0.9 * mean_square + 0.1 * gradient**2
+        expected -= 0.01 * gradient / np.sqrt(mean_square + 1e-10)
+    np.testing.assert_allclose(param.detach().numpy(), expected, rtol=1e-12)
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_almost_nothing() -> None:
+    config = make_config("default", lr=1e-3)
+    rates = [learning_rate(config, step, 1000) for step in range(1000)]
+    peak = int(np.argmax(rates))
+    assert max(rates) == pytest.approx(1e-3)
+    assert all(np.diff(rates[: peak + 1]) >= 0) and all(np.diff(rates[peak:]) <= 0)
+    assert rates[-1] < 1e-6
+
+
+def test_the_book_keeps_its_rate() -> None:
+    config = make_config("classic")
+    assert {learning_rate(config, step, 100) for step in range(100)} == {0.01}

@@ -1,0 +1,214 @@
+"""The training loop: reproducible, resumable to the bit, honest about its costs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import made_images
+from safetensors.torch import load_file, save_file
+
+from aekit.errors import CheckpointError, OptionError, OutputExists, TrainingError
+from aekit.named_sets import load_named_set
+from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run
+from aekit.training.config import make_config
+from aekit.training.data import TrainingData, load_training_data
+from aekit.training.networks import Autoencoder, make_network
+from aekit.training.objectives import OBJECTIVES
+from aekit.training.objectives.plain import Plain
+from aekit.training.trainer import Interrupted, choose_device, load_network, train
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> TrainingData:
+    np.save(tmp_path / "blobs.npy", made_images(300))
+    return load_training_data(str(tmp_path / "blobs.npy"))
+
+
+def new_run(path: Path, data: TrainingData, preset: str = "default", **given: object) -> Run:
+    settings = {"code_dim": 4, "epochs": 3, "batch_size": 32, **given}
+    if preset == "default":
+        settings = {"hidden": (24,), **settings}
+    return Run.create(
+        path, make_config(preset, data=str(path.parent / "blobs.npy"), **settings), data.geometry, data.facts()
+    )
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.path / WEIGHTS)
+
+
+def same_bits(one: Run, other: Run) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path, blobs: TrainingData) -> None:
+    runs = [new_run(tmp_path / name, blobs, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    for run in runs:
+        train(run, blobs)
+    assert same_bits(runs[0], runs[1])
+    assert not same_bits(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("preset", ["default", "classic"])
+@pytest.mark.parametrize("stop_at", [5, 9, 14])  # within the first epoch, at the end of it, within the second
+def test_interrupted_run_resumes_to_the_same_bits(
+    tmp_path: Path, blobs: TrainingData, preset: str, stop_at: int
+) -> None:
+    whole, cut = (new_run(tmp_path / name, blobs, preset) for name in ("whole", "cut"))
+    train(whole, blobs)
+
+    def stop(step: int) -> None:
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(cut, blobs, on_step=stop)
+    train(cut, blobs, resume=True)
+    assert same_bits(whole, cut)
+    costs = [[(line["epoch"], line["cost"], line["validation_mse"]) for line in run.metrics()] for run in (whole, cut)]
+    assert costs[0] == costs[1]
+    assert len(costs[0]) == 3
+
+
+def test_signals_act_as_before_once_training_is_over(tmp_path: Path, blobs: TrainingData) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    train(new_run(tmp_path / "run", blobs, epochs=1), blobs)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class Diverges(Plain):
+    """The plain objective until the second epoch, then not a number, as a run that blows up."""
+
+    steps = 0
+
+    def loss(self, network: Autoencoder, images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        self.steps += 1
+        return super().loss(network, images, rng) * (1.0 if self.steps < 12 else float("nan"))
+
+
+def test_diverging_run_stops_and_keeps_the_last_good_weights(
+    tmp_path: Path, blobs: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "diverges", Diverges)
+    run = new_run(tmp_path / "run", blobs, objective="diverges")
+    with pytest.raises(TrainingError, match=r"nan in epoch 2.*epoch 1 are kept"):
+        train(run, blobs)
+    assert all(torch.isfinite(value).all() for value in weights(run).values())
+
+
+def test_checkpoint_of_a_future_format_is_refused(tmp_path: Path, blobs: TrainingData) -> None:
+    run = new_run(tmp_path / "run", blobs, epochs=1)
+    train(run, blobs)
+    tensors = load_file(run.path / CHECKPOINT)
+    save_file(tensors, run.path / CHECKPOINT, {"aekit": json.dumps({"format_version": 2, "step": 1})})
+    with pytest.raises(CheckpointError, match=r"expected format 1 or older, found 2; update aekit"):
+        train(run, blobs, resume=True)
+    config = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps({**config, "format_version": 2}))
+    with pytest.raises(CheckpointError, match="update aekit"):
+        Run.read(run.path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "gone", "foreign"])
+def test_damaged_checkpoint_is_one_named_error(tmp_path: Path, blobs: TrainingData, damage: str) -> None:
+    run = new_run(tmp_path / "run", blobs, epochs=1)
+    train(run, blobs)
+    file = run.path / CHECKPOINT
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "junk":
+        file.write_bytes(b"\x80\x04pickle")
+    elif damage == "gone":
+        file.unlink()
+    else:
+        save_file({"network.x": torch.zeros(1)}, file, {"aekit": json.dumps({"format_version": 1})})
+    with pytest.raises(CheckpointError, match=CHECKPOINT):
+        train(run, blobs, resume=True)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, blobs: TrainingData) -> None:
+    small, large = (
+        new_run(tmp_path / "small", blobs, epochs=1),
+        new_run(tmp_path / "large", blobs, epochs=1, hidden=(32,)),
+    )
+    for run in (small, large):
+        train(run, blobs)
+    (small.path / WEIGHTS).write_bytes((large.path / WEIGHTS).read_bytes())
+    with pytest.raises(CheckpointError, match="network in config"):
+        load_network(small)
+
+
+def test_images_that_changed_stop_a_resume(tmp_path: Path, blobs: TrainingData) -> None:
+    run = new_run(tmp_path / "run", blobs, epochs=1)
+    np.save(tmp_path / "blobs.npy", made_images(300, seed=9))
+    with pytest.raises(CheckpointError, match="has changed since"):
+        run.load_data()
+
+
+def test_a_run_is_never_written_over(tmp_path: Path, blobs: TrainingData) -> None:
+    new_run(tmp_path / "run", blobs)
+    with pytest.raises(OutputExists, match="--resume"):
+        new_run(tmp_path / "run", blobs)
+
+
+def test_classic_network_is_the_books(tmp_path: Path) -> None:
+    data = load_training_data("mnist-5k")
+    network = make_network(make_config("classic"), data.geometry)
+    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
+    assert shapes == [(256, 784), (256,), (784, 256), (784,)]
+    values = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    assert abs(float(values.mean())) < 0.01 and abs(float(values.std()) - 1) < 0.01
+    z = network.encode(torch.rand(5, 1, 28, 28))
+    assert z.min() >= 0 and z.max() <= 1  # sigmoid units
+
+
+def test_absent_device_is_an_error() -> None:
+    absent = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(OptionError, match=absent):
+        choose_device(absent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_classic_follows_the_books_costs(tmp_path: Path, data_dir: Path, seed: int) -> None:
+    """The book prints 0.1932 after the first epoch and 0.0231 after the twentieth, on the first 55,000 digits."""
+    data = load_training_data("mnist")
+    assert np.array_equal(data.train, load_named_set("mnist", "train"))
+    assert len(data.train) == 55_000
+    run = Run.create(tmp_path / "run", make_config("classic", data="mnist", seed=seed), data.geometry, data.facts())
+    train(run, data)
+    costs = [line["cost"] for line in run.metrics()]
+    assert len(costs) == 20
+    assert 0.17 <= costs[0] <= 0.22
+    assert 0.020 <= costs[-1] <= 0.028
+
+
+def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
+    """The real command, a real SIGINT; then --resume ends it, with the weights of a run that was left alone."""
+    np.save(tmp_path / "blobs.npy", made_images(400))
+    settings = ["blobs.npy", "--epochs", "40", "--hidden", "16", "--code-dim", "3", "--batch-size", "4"]
+
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "aekit", "train", *arguments]
+
+    process = subprocess.Popen(command(*settings, "--out", "cut"), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "epoch   2/40" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    assert time.monotonic() - began < 30
+    assert "--resume --out cut" in rest and "Traceback" not in rest
+    subprocess.run(command("--resume", "--out", "cut"), cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(command(*settings, "--out", "whole"), cwd=tmp_path, check=True, capture_output=True)
+    assert same_bits(Run.read(tmp_path / "cut"), Run.read(tmp_path / "whole"))

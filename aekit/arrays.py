@@ -3,7 +3,7 @@
 import gzip
 import math
 import struct
-import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def _load_array(path: Path) -> npt.NDArray[Any]:
             return np.asarray(loaded["images" if "images" in names else names[0]])
     except SourceError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        reason = str(error).split("\n")[0][:160]
-        raise SourceError(str(path), expected="an array saved by numpy", found=f"{reason}") from error
+    except Exception as error:  # numpy, zipfile, zlib and tokenize raise every kind of error on damaged bytes
+        reason = str(error).split("\n")[0][:160] or type(error).__name__
+        raise SourceError(str(path), expected="an array saved by numpy", found=reason) from error
 
 
 def _as_images(name: str, array: npt.NDArray[Any]) -> Pixels:
@@ -94,7 +94,7 @@ def read_idx(path: Path) -> Pixels:
             shape = struct.unpack(f">{head[3]}I", file.read(4 * head[3]))
             count = math.prod(shape)
             data = file.read() if packed else b""
-    except (OSError, EOFError, struct.error, ValueError) as error:
+    except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
         if isinstance(error, SourceError):
             raise
         raise SourceError(str(path), expected=expected, found=str(error)[:160]) from error

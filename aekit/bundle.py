@@ -59,6 +59,9 @@ class Bundle:
         for name in ("model_id", "variant"):
             if not isinstance(manifest.get(name), str) or not 0 < len(manifest[name]) <= 64:
                 raise BundleError(f"{file}: {name}", expected="a short text", found=repr(manifest.get(name))[:80])
+        for name in ("files", "training"):  # the parts of the rest that a device or an evaluation reads
+            if not isinstance(manifest.get(name, {}), dict):
+                raise BundleError(f"{file}: {name}", expected="a table", found=repr(manifest[name])[:80])
         return cls(path, spec, manifest["model_id"], manifest["variant"], manifest)
 
     def graph(self, role: str) -> bytes:

@@ -93,8 +93,9 @@ class Codec:
                 expected=f"[n, {self.spec.code_dim}] of {', '.join(DTYPES)}",
                 found=f"{list(codes.shape)} of {codes.dtype}",
             )
-        if codes.dtype.kind == "f" and not np.isfinite(codes).all():
-            raise ShapeError("codes", expected="finite numbers", found="NaN or infinity")
+        # Compared with the largest float32, which is what the graph takes: NaN and infinity are not below it either.
+        if codes.dtype.kind == "f" and not (np.abs(codes) <= np.finfo(np.float32).max).all():
+            raise ShapeError("codes", expected="finite numbers of float32", found="NaN, infinity or larger ones")
         out = np.empty((len(codes), *self.spec.geometry.shape), np.uint8)
         self._run("decoder", "image", "latent", codes, out, batch_size)
         return out

@@ -109,8 +109,8 @@ class CodeFile:
             codes = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise CodesError(str(path), expected="a code file", found="nothing there") from None
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
-            reason = str(error).split("\n")[0][:160]
+        except Exception as error:  # numpy, zipfile and tokenize raise every kind of error on damaged bytes
+            reason = str(error).split("\n")[0][:160] or type(error).__name__
             raise CodesError(str(path), expected="an array saved as .npy", found=reason) from error
         if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.name not in DTYPES:
             found = f"{codes.dtype} {list(codes.shape)}" if isinstance(codes, np.ndarray) else type(codes).__name__
@@ -199,5 +199,9 @@ def _parse_record(line: bytes, where: str, row: int) -> Record:
 def check_relative(path: str, where: str) -> None:
     """Raise CodesError if `path`, read from a file, is not a plain relative path that stays below its folder."""
     parsed = PurePath(path)  # by this system's rules: a backslash or a drive letter leads away on Windows alone
+    try:
+        os.fsencode(path)  # JSON can spell characters that no file name holds
+    except UnicodeEncodeError:
+        parsed = PurePath()
     if not parsed.parts or parsed.anchor or ".." in parsed.parts or "\0" in path:
         raise CodesError(where, expected="a path below the output folder", found=repr(path)[:120])

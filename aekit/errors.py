@@ -19,6 +19,7 @@
 A message is one line: what is wrong, what was expected, what was found, what to do.
 """
 
+import re
 from pathlib import Path
 
 
@@ -35,7 +36,15 @@ class AekitError(Exception):
 
     def __str__(self) -> str:
         # OSError would print its errno; newlines in a file name must not break the one-line promise.
-        return str(self.args[0]).replace("\n", "\\n")
+        return one_line(str(self.args[0]))
+
+
+def one_line(text: str) -> str:
+    """The text with control characters and line ends, which file names may hold, spelled as escapes."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class SourceError(AekitError, ValueError):

@@ -12,6 +12,7 @@ The rules, the same wherever an image is read:
   integers, so that its result does not depend on the machine.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -78,20 +79,42 @@ def decode_file(path: Path, geometry: Geometry) -> tuple[Pixels, tuple[int, int]
 
     Raises ImageError, which names the file, for anything that is not a whole image of a known kind.
     """
+    with _reading(path) as image:
+        size = _upright(image, image.size)
+        if image.format == "JPEG":
+            wanted = 2 * geometry.width, 2 * geometry.height
+            # A gray model needs luma alone; a CMYK file must not be told to become RGB by the JPEG library.
+            mode = _PLAIN[geometry.channels] if image.mode in ("L", "RGB") else image.mode
+            image.draft(mode, _upright(image, wanted))
+        return fit(ImageOps.exif_transpose(image), geometry), size
+
+
+def native_form(path: Path) -> tuple[tuple[int, int], bool]:
+    """An image file's own (width, height) after EXIF orientation, pixels, and whether it is of a gray kind.
+
+    Raises ImageError if its header does not tell.
+    """
+    with _reading(path) as image:
+        return _upright(image, image.size), is_gray(image)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Image.Image]:
+    """An opened image, whatever goes wrong with which is an ImageError that names the file."""
     with open_image(path) as image:
         try:
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-            size = image.size[::-1] if turned else image.size
-            if image.format == "JPEG":
-                wanted = 2 * geometry.width, 2 * geometry.height
-                # A gray model needs luma alone; a CMYK file must not be told to become RGB by the JPEG library.
-                mode = _PLAIN[geometry.channels] if image.mode in ("L", "RGB") else image.mode
-                image.draft(mode, wanted[::-1] if turned else wanted)
-            return fit(ImageOps.exif_transpose(image), geometry), (size[0], size[1])
+            yield image
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from None
         except Exception as error:  # Pillow's decoders raise every kind of error on damaged bytes
             raise ImageError(f"{path}: {_reason(error)}") from error
+
+
+def _upright(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """A (width, height) turned by the image's EXIF orientation, either way: the turn is its own inverse."""
+    # Pillow turns a TIFF's size itself, when it opens it.
+    turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (size[1], size[0]) if turned else (size[0], size[1])
 
 
 def open_image(path: Path) -> Image.Image:
@@ -164,7 +187,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     levels = np.asarray(image).astype(np.int64)
     if levels.size and not 0 <= int(levels.min()) <= int(levels.max()) <= 65535:
         raise ImageError("32-bit pixels; save it as 8 or 16 bits")
-    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    gray = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if clear is None:
+        return gray
+    # The level that a PNG names as transparent is one of the 65,536: afterwards it can't be told from its neighbours.
+    return Image.merge("LA", (gray, Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8))))
 
 
 def _is_empty(path: Path) -> bool:

@@ -4,10 +4,11 @@ Each works block by block in bounded memory, in the order of the source; its out
 """
 
 import json
+import posixpath
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from aekit._version import __version__
-from aekit.codec import BATCH_SIZE, Codec
+from aekit.codec import BATCH_SIZE, DTYPES, Codec
 from aekit.codes import CodeFile, CodeWriter, index_path
 from aekit.errors import CodesError, ImageError, OptionError, SourceError
 from aekit.images import MAX_PIXELS, Pixels
@@ -70,6 +71,8 @@ def compress(
     """
     if out.suffix != ".npy":
         raise OptionError(f"--out {out}", expected="a name that ends in .npy")
+    if dtype not in DTYPES:
+        raise OptionError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype))
     if on_error not in ("skip", "fail"):
         raise OptionError("--on-error", expected="skip or fail", found=repr(on_error))
     if batch_size < 1:
@@ -185,25 +188,44 @@ def _write_folder(
 
 
 def _png_records(codes: CodeFile) -> list[Record]:
-    """A record a row, whose path is that of the PNG to write: the source's, with .png for its suffix.
-
-    Where that would write two images to one file (a.jpg beside a.png), each keeps its suffix: a.jpg.png, a.png.png.
-    """
+    """A record a row, whose path is that of the PNG to write; raises CodesError if the index names a file twice."""
     records = list(codes.records())
     if not records:
         digits = max(6, len(str(len(codes.codes) - 1)))
         return [Record(f"{row:0{digits}d}.png") for row in range(len(codes.codes))]
-    stems = Counter(_stem(record.path) for record in records)
+    paths = png_paths([str(PurePosixPath(record.path)) for record in records])
     out = []
-    for record in records:
-        if not 0 < record.width * record.height <= MAX_PIXELS or record.width < 0:
-            raise CodesError(f"{index_path(codes.path)}: {record.path}", expected="a size", found="none that is valid")
-        path = PurePosixPath(record.path)
-        target = path.with_suffix(".png") if stems[_stem(record.path)] == 1 else path.with_name(path.name + ".png")
-        out.append(Record(str(target), record.width, record.height))
+    index, seen = index_path(codes.path), set[str]()
+    for record, path in zip(records, paths, strict=True):
+        if record.width <= 0 or not 0 < record.width * record.height <= MAX_PIXELS:
+            raise CodesError(f"{index}: {record.path}", expected="a size", found="none that is valid")
+        if path in seen:
+            raise CodesError(f"{index}: {record.path}", expected="each path once", found="it again")
+        seen.add(path)
+        out.append(Record(path, record.width, record.height))
     return out
 
 
+def png_paths(paths: Sequence[str]) -> list[str]:
+    """Where the images of `paths` are written: each with .png for its suffix.
+
+    An image keeps its suffix, a.jpg.png, where the plain name is wanted by another image (a.jpg beside a.png), might be
+    the kept name of one (a.jpg.webp beside a.jpg), or is a folder's (a.jpg beside a.png/b.jpg). Different paths
+    therefore never give one name.
+    """
+    # Names are compared folded, because some file systems take A.png and a.png for one file.
+    stems = Counter(_stem(path) for path in paths)
+    inputs = {path.casefold() for path in paths}
+    parents = {PurePosixPath(path.rpartition("/")[0].casefold()) for path in paths}
+    folders = {str(folder) for parent in parents for folder in (parent, *parent.parents)}
+
+    def target(path: str) -> str:
+        stem = _stem(path)
+        plain = stems[stem] == 1 and stem not in inputs and f"{stem}.png" not in folders
+        return (posixpath.splitext(path)[0] if plain else path) + ".png"
+
+    return [target(path) for path in paths]
+
+
 def _stem(path: str) -> str:
-    # Folded, because some file systems take A.png and a.png for one file.
-    return str(PurePosixPath(path).with_suffix("")).casefold()
+    return posixpath.splitext(path)[0].casefold()

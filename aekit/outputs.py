@@ -1,7 +1,8 @@
 """Write outputs whole or not at all: what is being written has another name until it is finished.
 
 A file is written as `NAME.part`, a folder as `NAME.part/`, and renamed at the end. A folder is replaced only if it
-holds the marker file of its kind, so that --overwrite can never remove a folder that aekit did not make.
+holds the marker file of its kind, so that --overwrite can never remove a folder that aekit did not make; nor can the
+working folders `NAME.part` and `NAME.old`, where a killed job may have left its own.
 """
 
 import contextlib
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aekit.errors import OutputError, OutputExists
+
+_STAMP = ".aekit-part"
+"""Lies in a folder while it is being written, and tells what a killed job left from what is another's."""
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -22,7 +26,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def check_folder_free(folder: Path, marker: str, *, overwrite: bool) -> None:
-    """Raise OutputExists unless `folder` is absent, empty, or made by aekit (it holds `marker`) and replaceable."""
+    """Raise OutputExists unless `folder` is absent, empty, or made by aekit (it holds `marker`) and replaceable.
+
+    Raises OutputError for `.`, `..` and `/`, which can't be renamed into place.
+    """
+    if folder.name in ("", ".."):
+        raise OutputError(str(folder), expected="the name of a folder to make", found="none", fix="name it in --out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / marker).is_file():
@@ -46,19 +55,23 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder to fill; on success it takes the final name, on any error it is removed.
+    """Yield a folder to fill, empty but for its stamp; on success it takes the final name, on any error it is removed.
 
     Raises OutputExists as check_folder_free does, before anything is written.
     """
     check_folder_free(folder, marker, overwrite=overwrite)
     part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    check_folder_free(part, _STAMP, overwrite=True)
+    check_folder_free(old, marker, overwrite=True)
     with _write_errors(folder):
-        shutil.rmtree(part, ignore_errors=True)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
         part.mkdir(parents=True)
         try:
+            (part / _STAMP).touch()
             yield part
+            (part / _STAMP).unlink()
             if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
                 os.replace(folder, old)
             os.replace(part, folder)
             shutil.rmtree(old, ignore_errors=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from aekit.arrays import load_images, read_idx
 from aekit.errors import ImageError, SourceError
-from aekit.images import Pixels, decode_file, find_images, fit_array, is_gray, open_image
+from aekit.images import Pixels, decode_file, find_images, fit_array, native_form
 from aekit.named_sets import NAMES, load_named_set
 from aekit.spec import Geometry
 
@@ -91,11 +91,11 @@ class FolderSource:
         gray = True
         for path in self.paths:
             try:
-                with open_image(self.root / path) as image:
-                    sizes.add((image.size[1], image.size[0]))
-                    gray = gray and is_gray(image)
+                (width, height), plain = native_form(self.root / path)
             except ImageError:
                 continue  # it is reported when it is read
+            sizes.add((height, width))
+            gray = gray and plain
         return sizes, gray
 
 
@@ -126,7 +126,7 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
         try:
             images[rows], (width, height) = decode_file(root / path, geometry)
         except ImageError as error:
-            reason = str(error).removeprefix(f"{root / path}: ")
+            reason = error.what.removeprefix(f"{root / path}: ")
             records.append(Record(path, error=reason))
         else:
             records.append(Record(path, width, height))

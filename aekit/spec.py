@@ -32,10 +32,11 @@ class Geometry:
         _bounded("height", self.height, MIN_SIDE, MAX_SIDE)
         _bounded("width", self.width, MIN_SIDE, MAX_SIDE)
         _bounded("background", self.background, 0, 255)
-        if self.channels not in (1, 3) or isinstance(self.channels, bool):
-            raise SpecError("channels", expected="1 (gray) or 3 (RGB)", found=repr(self.channels))
+        # JSON's 1.0 and true equal 1, but are no size of an array.
+        if type(self.channels) is not int or self.channels not in (1, 3):
+            raise SpecError("channels", expected="1 (gray) or 3 (RGB)", found=repr(self.channels)[:80])
         if self.resize != "stretch":
-            raise SpecError("resize", expected="'stretch'", found=repr(self.resize))
+            raise SpecError("resize", expected="'stretch'", found=repr(self.resize)[:80])
 
     @property
     def shape(self) -> tuple[int, int, int]:

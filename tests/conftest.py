@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from aekit.codec import Codec
 from aekit.images import Pixels
+
+settings.register_profile("aekit", deadline=None)  # a busy machine is no failure
+settings.load_profile("aekit")
 
 TINY = Path(__file__).parent / "data" / "tiny"
 

@@ -1,12 +1,16 @@
 """The aekit command. Each command is a file of this package and imports what is heavy when it runs."""
 
+import functools
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from aekit._version import __version__
 from aekit.cli import compress, evaluate, export, info, reconstruct, train
-from aekit.cli.common import report_error
+from aekit.cli.common import note, report_error
 from aekit.errors import AekitError
 
 app = typer.Typer(
@@ -34,19 +38,32 @@ def _root(
     pass
 
 
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which Ctrl-C ends with a word: typer alone would end it in silence."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            note("aekit: interrupted; nothing was left half-written")
+            raise typer.Exit(130) from None
+
+    return run
+
+
 for module in (train, export, compress, reconstruct, evaluate, info):
     name = module.__name__.rpartition(".")[2]
-    app.command(name)(getattr(module, name))
+    app.command(name)(_interruptible(getattr(module, name)))
 
 
 def main() -> None:
     """Run the command line; an error aekit raises on purpose becomes one line on stderr and exit status 1."""
     for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that the terminal's encoding does not
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # Pillow warns of odd files on lines of its own; what keeps an image out is said in one line where it is skipped.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app()
     except AekitError as error:
         sys.exit(report_error(error))
-    except KeyboardInterrupt:
-        typer.echo("aekit: interrupted; nothing was left half-written", err=True)
-        sys.exit(130)

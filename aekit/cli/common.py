@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.errors import AekitError, MissingExtra
+from aekit.errors import AekitError, MissingExtra, one_line
 
 if TYPE_CHECKING:
     from aekit.jobs import Summary
@@ -42,7 +42,7 @@ def report_error(error: AekitError) -> int:
 def note(text: str) -> None:
     """A line for the person at the terminal: stderr, so that stdout holds results alone."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # a progress line may stand there
-    print(clear + text, file=sys.stderr, flush=True)
+    print(clear + one_line(text), file=sys.stderr, flush=True)
 
 
 def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,14 +41,15 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
     CheckpointError if the run's weights can't be read. Nothing is left behind then.
     """
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder:
-        network, state = load_network(run)
+        network = load_network(run)
         units = CodeUnits.calibrated(_latents(network, data.train))
         encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
+        folded = network.folded()
         spec, variant = run.config.spec(run.geometry), "fp32"
         image, latent = torch.zeros((2, *run.geometry.shape), dtype=torch.uint8), torch.zeros(2, spec.code_dim)
         models = {
-            "encoder": export_graph(encoder, image, ["image"], ["latent", "code"]),
-            "decoder": export_graph(decoder, latent, ["latent"], ["image"]),
+            "encoder": export_graph(EncoderGraph(folded, units), image, ["image"], ["latent", "code"]),
+            "decoder": export_graph(DecoderGraph(folded, units), latent, ["latent"], ["image"]),
         }
         for model in models.values():
             check_dimensions(model, run.geometry, spec.code_dim)
@@ -61,7 +61,7 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
         codec = Codec.load(folder, provider="cpu")
         facts: dict[str, Any] = {
             "made_by": f"aekit {__version__}, torch {torch.__version__}, opset {OPSET}",
-            "training": {**data.facts(), "epoch": state["epoch"], "run_id": run.run_id},
+            "training": {**data.facts(), "run_id": run.run_id},
             "parity": measure_parity(encoder, decoder, codec, data.validation).to_dict(),
             "validation": storage_cost(codec, data.validation),
         }
@@ -89,6 +89,6 @@ def _latents(network: Autoencoder, images: Pixels) -> Tensor:
     """The network's latents of uint8 images [n, H, W, C]."""
     parts = []
     for start in range(0, len(images), _BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH]))
+        batch = torch.from_numpy(images[start : start + _BATCH].copy())
         parts.append(network.encode(batch.permute(0, 3, 1, 2).float() / 255))
     return torch.cat(parts)

@@ -1,6 +1,8 @@
 """aekit train: learn an autoencoder from images."""
 
+import dataclasses
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from aekit.errors import OptionError
 from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
 
 if TYPE_CHECKING:
+    from aekit.evaluation.baselines import Pca
     from aekit.training.checkpoint import Run
     from aekit.training.config import TrainConfig
     from aekit.training.data import TrainingData
@@ -33,16 +36,32 @@ def train(
             help="Settings to begin from: default; classic, the book's; classic-tuned, its network trained well."
         ),
     ] = "default",
-    network: Annotated[str | None, typer.Option(help="mlp or conv.", show_default="mlp")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="residual (starts as PCA), mlp or conv.", show_default="residual")
+    ] = None,
     hidden: Annotated[
         str | None,
         typer.Option(
-            help="Sizes between image and code, such as 512,256: an mlp's hidden layers, a conv's channels; 'none' for "
-            "none.",
+            help="Sizes between image and code, such as 512,512: a residual network's blocks, an mlp's hidden layers, "
+            "a conv's channels; 'none' for none.",
             show_default="the preset's",
         ),
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="What is minimised: plain.", show_default="plain")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="What is learned: plain, denoising, variational or sparse.", show_default="plain"),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-O",
+            metavar="NAME=VALUE",
+            help="An option of the objective, more than once if need be. denoising: noise=gaussian, masking or "
+            "salt-and-pepper; strength=0.5. variational: beta=1, warmup=0.1, likelihood=gaussian or bernoulli. sparse: "
+            "penalty=topk or kl, active=32, target=0.05, weight=0.0001.",
+        ),
+    ] = None,
     code_dim: Annotated[int | None, typer.Option(help="Numbers in a code.", show_default="32")] = None,
     size: Annotated[
         str | None,
@@ -52,7 +71,12 @@ def train(
         bool | None,
         typer.Option("--gray/--rgb", help="Train on gray or colour images.", show_default="as the images are"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.", show_default="20")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images.", show_default="20 to 200, by their number", min=1)
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time to train for, such as 90s, 5m or 1h: as well as it allows.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.", show_default="the preset's")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="the preset's")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and noise.", show_default="0")] = None,
@@ -76,23 +100,26 @@ def train(
     need_extra("aekit train", "train", "torch", "safetensors", "sklearn")
     from aekit.training.config import make_config
     from aekit.training.data import load_training_data
-    from aekit.training.trainer import choose_device
+    from aekit.training.devices import choose_device, choose_precision
 
     given: dict[str, object] = {
         "network": network,
         "hidden": _sizes(hidden),
         "objective": objective,
         "code_dim": code_dim,
+        "options": _options(option),
     }
     given |= {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "group_by": group_by}
     torch_device = choose_device(device)
     if resume:
         asked = [
-            name for name, value in {**given, "data": data, "size": size, "gray": gray}.items() if value is not None
+            name
+            for name, value in {**given, "data": data, "size": size, "gray": gray, "budget": budget}.items()
+            if value is not None
         ]
         if asked:
             raise OptionError("--resume", expected="no settings: a run keeps its own", found=", ".join(asked))
-        run, loaded = _open_run(out or FOLDER / LATEST)
+        run, loaded, principal = _open_run(out or FOLDER / LATEST)
     else:
         text = data or "mnist-5k"
         channels = None if gray is None else 1 if gray else 3
@@ -100,14 +127,17 @@ def train(
         if loaded.kind in ("folder", "array"):
             text = str(Path(text).resolve())
         config = make_config(preset, **given, data=text)
-        run = _new_run(out or fresh_run(f"{_stem(text)}-{config.code_dim}"), config, loaded)
+        if config.precision == "auto":
+            config = dataclasses.replace(config, precision=choose_precision(torch_device))
+        path = out or fresh_run(f"{_stem(text)}-{config.code_dim}")
+        run, principal = _new_run(path, config, loaded, torch_device, _seconds(budget))
     for record in loaded.skipped:
         note(f"skipped {record.path}: {record.error}")
     note(
         f"{run.path}: {len(loaded.train):,} images of {loaded.geometry} to learn from, "
         f"{len(loaded.validation):,} held out ({loaded.split}), {run.config.code_dim} numbers a code, on {torch_device}"
     )
-    last = _run(run, loaded, torch_device, resume)
+    last = _run(run, loaded, torch_device, principal)
     if last is None:
         note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {run.path}`")
         raise typer.Exit(130)
@@ -115,13 +145,13 @@ def train(
         "run": str(run.path),
         "epochs": last.epoch,
         "cost": last.cost,
-        "validation_mse": last.validation_mse,
+        "validation": last.validation,
         "seconds": round(last.seconds, 1),
         "skipped": [{"path": record.path, "error": record.error} for record in loaded.skipped],
     }
     lines = [
         f"{run.path}: {last.epoch} epochs in {duration(last.seconds)}, cost {last.cost:.4f}, "
-        f"validation MSE {last.validation_mse:.5f}",
+        f"{_figures(last.validation)} on held-out images",
         "next: aekit export" + ("" if run.path.parent == FOLDER else f" {run.path}"),
     ]
     emit(result, lines, as_json)
@@ -129,43 +159,91 @@ def train(
         raise typer.Exit(3)
 
 
-def _run(run: "Run", data: "TrainingData", device: str, resume: bool) -> "Epoch | None":
-    """Train with a line an epoch; None if the user stopped the run."""
-    from aekit.training.trainer import Interrupted, train
+def _run(run: "Run", data: "TrainingData", device: str, principal: "Pca | None") -> "Epoch | None":
+    """Train with a line an epoch, from the principal components or, without them, from the run's checkpoint; None if
+    the user stopped the run."""
+    from aekit.training.trainer import Interrupted, steps_in_all, steps_per_epoch, train
 
-    total = run.config.epochs * -(-len(data.train) // run.config.batch_size)
+    total = steps_in_all(run.config, len(data.train))
+    epochs = -(-total // steps_per_epoch(run.config, len(data.train)))
 
     def on_epoch(epoch: "Epoch") -> None:
-        left = epoch.seconds / epoch.epoch * (run.config.epochs - epoch.epoch)
+        left = epoch.seconds / epoch.epoch * (epochs - epoch.epoch)
         note(
-            f"epoch {epoch.epoch:>3}/{run.config.epochs}  cost {epoch.cost:.4f}  "
-            f"validation {epoch.validation_mse:.5f}  {epoch.images_per_second:>8,.0f} images/s  {duration(left)} left"
+            f"epoch {epoch.epoch:>3}/{epochs}  cost {epoch.cost:.4f}  validation {_figures(epoch.validation)}  "
+            f"{epoch.images_per_second:>8,.0f} images/s  {duration(left)} left"
         )
 
     try:
         with progress_line(total, "step") as show:
-            return train(run, data, resume=resume, device=device, on_epoch=on_epoch, on_step=show)
+            return train(
+                run, data, resume=principal is None, device=device, principal=principal, on_epoch=on_epoch, on_step=show
+            )
     except Interrupted:
         return None
 
 
-def _new_run(path: Path, config: "TrainConfig", data: "TrainingData") -> "Run":
-    """The folder of a new run, with the baseline that evaluation will hold it against."""
-    from aekit.evaluation.baselines import Pca
+def _new_run(
+    path: Path, config: "TrainConfig", data: "TrainingData", device: str, seconds: float | None
+) -> "tuple[Run, Pca]":
+    """The folder of a new run, with the baseline that evaluation will hold it against, and the principal components
+    that the network may start from."""
     from aekit.training.checkpoint import Run
+    from aekit.training.trainer import steps_within
 
+    began = time.monotonic()
+    principal = _principal(config, data)
+    if seconds is not None:
+        left = max(seconds - (time.monotonic() - began), 0.1)
+        config = dataclasses.replace(config, steps=steps_within(left, config, data, device, principal))
     run = Run.create(path, config, data.geometry, data.facts())
-    Pca.fit(data.train, config.code_dim).save(run.path / PCA)
+    principal.leading(config.code_dim).save(run.path / PCA)
     point_latest(run.path)
-    return run
+    return run, principal
 
 
-def _open_run(path: Path) -> "tuple[Run, TrainingData]":
-    """A run that was begun, and the data it was begun with."""
-    from aekit.training.checkpoint import Run
+def _open_run(path: Path) -> "tuple[Run, TrainingData, Pca | None]":
+    """A run that was begun, the data it was begun with, and, if it was stopped before its first checkpoint, the
+    principal components to begin it with again."""
+    from aekit.training.checkpoint import CHECKPOINT, Run
 
     run = Run.read(resolve_run(path))
-    return run, run.load_data()
+    data = run.load_data()
+    if (run.path / CHECKPOINT).exists():
+        return run, data, None
+    return run, data, _principal(run.config, data)
+
+
+def _principal(config: "TrainConfig", data: "TrainingData") -> "Pca":
+    """Components enough for the baseline and for the network that starts from them."""
+    from aekit.evaluation.baselines import Pca
+    from aekit.training.networks import components_wanted
+
+    return Pca.fit(data.train, max(components_wanted(config, data.geometry), config.code_dim))
+
+
+def _figures(figures: dict[str, float]) -> str:
+    """Validation figures on one line."""
+    return "  ".join(f"{name} {value:.5f}" if value < 1 else f"{name} {value:.2f}" for name, value in figures.items())
+
+
+def _options(texts: list[str] | None) -> dict[str, str] | None:
+    if not texts:
+        return None
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, equals, value) in zip(texts, pairs, strict=True):
+        if not (name and equals and value):
+            raise OptionError("--option", expected="NAME=VALUE", found=repr(text))
+    return {name: value for name, _, value in pairs}
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None or float(match[1]) <= 0:
+        raise OptionError("--budget", expected="a time such as 90s, 5m or 1h", found=repr(text))
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _sizes(text: str | None) -> tuple[int, ...] | None:

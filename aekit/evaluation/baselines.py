@@ -24,6 +24,8 @@ class Pca:
     """[pixels]."""
     components: npt.NDArray[np.float32]
     """[code_dim, pixels], orthonormal rows."""
+    scales: npt.NDArray[np.float32]
+    """[code_dim], standard deviation of the images along each, falling."""
 
     @classmethod
     def fit(cls, images: Pixels, code_dim: int) -> "Pca":
@@ -33,19 +35,24 @@ class Pca:
         step = -(-images.size // MOST_VALUES)
         flat = images[::step].reshape(-1, images[0].size).astype(np.float32) / np.float32(255)
         fitted = PCA(min(code_dim, *flat.shape), random_state=0).fit(flat)
-        return cls(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32))
+        scales = np.sqrt(np.maximum(fitted.explained_variance_, 0))
+        return cls(*(part.astype(np.float32) for part in (fitted.mean_, fitted.components_, scales)))
+
+    def leading(self, code_dim: int) -> "Pca":
+        """The first `code_dim` components alone."""
+        return Pca(self.mean, self.components[:code_dim], self.scales[:code_dim])
 
     def save(self, path: Path) -> None:
         """Write the components to an .npz file."""
         with staged_file(path) as part, part.open("wb") as file:
-            np.savez(file, mean=self.mean, components=self.components)
+            np.savez(file, mean=self.mean, components=self.components, scales=self.scales)
 
     @classmethod
     def load(cls, path: Path) -> "Pca":
         """Read what save wrote. Raises SourceError if it is not that."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["mean"], arrays["components"])
+                return cls(arrays["mean"], arrays["components"], arrays["scales"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise SourceError(str(path), expected="saved principal components", found=str(error)[:160]) from error
 

@@ -1,7 +1,7 @@
 """What a training run is asked to do: every default once, and the presets that change several at a time."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aekit.errors import CheckpointError, OptionError
@@ -19,16 +19,19 @@ class TrainConfig:
     """Source of the images: a named set or a path."""
     preset: str = "default"
     """Name of the preset these settings began from."""
-    network: str = "mlp"
-    """`mlp` or `conv`."""
-    hidden: tuple[int, ...] = (1024, 512)
-    """mlp: units of the encoder's hidden layers, the decoder's in reverse; conv: channels of its stages."""
+    network: str = "residual"
+    """`residual` (starts as PCA), `mlp` or `conv`."""
+    hidden: tuple[int, ...] = (512, 512)
+    """residual: width of each block, all alike; mlp: units of the encoder's hidden layers, the decoder's in reverse;
+    conv: channels of its stages."""
     squash: bool = False
     """Sigmoids on the latent and on the output, as in the book's network; else both are linear."""
     init: str = "kaiming"
     """Of weights and biases: `kaiming` (torch's rule) or `normal` (N(0, 1), the book's)."""
     objective: str = "plain"
     """What is minimised; a module of aekit.training.objectives."""
+    options: dict[str, str] = field(default_factory=dict)
+    """The objective's own options, by name, as they were written."""
     code_dim: int = 32
     """Numbers in a code."""
     optimizer: str = "adamw"
@@ -36,17 +39,24 @@ class TrainConfig:
     lr: float = 2e-3
     """Peak learning rate."""
     schedule: str = "one-cycle"
-    """`one-cycle` (up over the first 10 %, then down a cosine to nothing) or `constant`."""
-    weight_decay: float = 1e-4
-    """Of adamw."""
+    """`one-cycle` (up over the first 3 % of the run, then down a cosine to nothing) or `constant`."""
+    weight_decay: float = 0.1
+    """Of adamw, on matrices alone."""
     clip: float = 1.0
     """Largest norm of a step's gradient; 0 leaves it alone."""
-    ema: float = 0.999
-    """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none."""
-    batch_size: int = 128
+    ema: float = 0.9995
+    """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none, and then the
+    last weights are exported instead of the best."""
+    augment: float = 0.5
+    """Share of a batch that is warped a little; falls to 0 over the first 90 % of the run."""
+    precision: str = "auto"
+    """`fp32`, or `bf16` for the matrix products; `auto` is bf16 where the processor has it."""
+    batch_size: int = 256
     """Images a step."""
-    epochs: int = 20
-    """Passes over the training images."""
+    epochs: int = 0
+    """Passes over the training images; 0 chooses by their number."""
+    steps: int = 0
+    """Steps, if not whole epochs: what --budget comes to; 0 leaves it to `epochs`."""
     seed: int = 0
     """Of the initial weights, the order of the images and the noise."""
     group_by: str = ""
@@ -76,13 +86,16 @@ class TrainConfig:
 
         Raises CheckpointError if a field is missing, unknown or of the wrong type, OptionError if one is out of range.
         """
-        kinds = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        kinds = {name: type(value) for name, value in vars(cls()).items()}
         if not isinstance(values, dict) or set(values) != set(kinds):
             found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
             raise CheckpointError(where, expected=f"the fields {sorted(kinds)}", found=str(found)[:300])
         read = dict(values)
         if isinstance(read["hidden"], list) and all(type(units) is int for units in read["hidden"]):
             read["hidden"] = tuple(read["hidden"])
+        options = read["options"]
+        if isinstance(options, dict) and not all(isinstance(text, str) for text in (*options, *options.values())):
+            raise CheckpointError(f"{where}: options", expected="texts by name", found=repr(options)[:80])
         for name, kind in kinds.items():
             if kind is float and type(read[name]) is int:
                 read[name] = float(read[name])
@@ -92,10 +105,11 @@ class TrainConfig:
 
 
 _CHOICES = {
-    "network": ("mlp", "conv"),
+    "network": ("residual", "mlp", "conv"),
     "init": ("kaiming", "normal"),
     "optimizer": ("adamw", "tf1-rmsprop"),
     "schedule": ("one-cycle", "constant"),
+    "precision": ("auto", "fp32", "bf16"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "code_dim": (1, 65536),
@@ -104,7 +118,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip": (0.0, 1e6),
     "ema": (0.0, 0.99999),
     "batch_size": (1, 65536),
-    "epochs": (1, 100_000),
+    "augment": (0.0, 1.0),
+    "epochs": (0, 100_000),
+    "steps": (0, 10**9),
     "seed": (0, 2**63 - 1),
 }
 
@@ -122,11 +138,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.0,
         "clip": 0.0,
         "ema": 0.0,
+        "augment": 0.0,
+        "precision": "fp32",
         "batch_size": 100,
         "epochs": 20,
     },
     # The same network under our recipe: what the book's 256 units could have had.
-    "classic-tuned": {**_BOOK_NETWORK, "lr": 0.015},
+    "classic-tuned": {
+        **_BOOK_NETWORK,
+        "lr": 0.015,
+        "weight_decay": 1e-4,
+        "augment": 0.0,
+        "precision": "fp32",
+        "batch_size": 128,
+        "epochs": 20,
+    },
 }
 """Settings by preset; what a preset leaves out is TrainConfig's default, what the user gives goes before both."""
 

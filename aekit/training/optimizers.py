@@ -9,6 +9,11 @@ from torch import Tensor
 
 from aekit.training.config import TrainConfig
 
+_BETAS = (0.9, 0.97)
+"""adamw's averages: a shorter memory of squares than usual suits runs of a few thousand steps."""
+_WARM = 0.03
+"""Share of a one-cycle run over which the rate rises."""
+
 
 class Tf1RMSProp(torch.optim.Optimizer):
     """RMSProp as TensorFlow 1 computes it, which the book's runs need.
@@ -45,14 +50,17 @@ def make_optimizer(config: TrainConfig, network: torch.nn.Module) -> torch.optim
     """The optimizer a config names, over the network's parameters."""
     if config.optimizer == "tf1-rmsprop":
         return Tf1RMSProp(network.parameters(), config.lr)
-    return torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, config.lr, betas=_BETAS, fused=True)
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     """The learning rate of a step, of `total` in the run."""
     if config.schedule == "constant":
         return config.lr
-    warm = max(1, total // 10)
+    warm = max(1, round(_WARM * total))
     if step < warm:
         return config.lr * (step + 1) / warm
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

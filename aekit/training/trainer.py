@@ -1,28 +1,38 @@
 """The training loop, from the first batch to the saved weights."""
 
 import copy
-import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aekit.errors import CheckpointError, OptionError, TrainingError
+from aekit.errors import CheckpointError, TrainingError
+from aekit.evaluation.baselines import Pca
 from aekit.images import Pixels
+from aekit.training.augment import warp
 from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run, check_fit
+from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData
 from aekit.training.networks import Autoencoder, make_network
-from aekit.training.objectives import make_objective
 from aekit.training.optimizers import learning_rate, make_optimizer
+from aekit.training.reproducible import StopSignal, generator, stop_on_signal
 
 _VALIDATION_BATCH = 1000
+_VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
+"""Images a default run trains on, counting each as often as it comes, and the epochs that may come to."""
+_AUGMENT_END = 0.9
+"""Share of the run after which images are left as they are, so that the last word is theirs."""
+_EMA_EVERY = 4
+"""Steps between two updates of the averaged weights: each reads and writes all of them."""
+_SAVE_SECONDS = 10.0
+"""Epochs of a small set take a tenth of a second: checkpoints are not written more often than this."""
+_PATIENCE = 0.3
+"""Share of the run without a better validation after which it ends early."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +43,8 @@ class Epoch:
     """1 for the first."""
     cost: float
     """Average of the batches' costs, as the book prints it."""
-    validation_mse: float
-    """Mean squared error on the held-out images, pixels in [0, 1], of the weights that would be exported."""
+    validation: dict[str, float]
+    """The objective's figures on the held-out images, of the weights that would be exported; `mse` is one of them."""
     images_per_second: float
     """Training throughput of the epoch."""
     seconds: float
@@ -51,222 +61,252 @@ def train(
     *,
     resume: bool = False,
     device: str = "cpu",
+    principal: Pca | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Epoch:
     """Train the run's network and leave its weights in the run folder; returns the last epoch.
 
     With `resume` the run goes on from its checkpoint; on the CPU, with the same number of threads, it ends with the
-    same bits as a run that was never interrupted. `on_step` is told the number of steps done.
+    same bits as a run that was never interrupted. `principal` are components of the training images, for networks that
+    start from them. `on_step` is told the number of steps done.
 
     Raises TrainingError if the cost stops being a number, Interrupted after SIGINT or SIGTERM, with the state saved,
     CheckpointError if there is nothing sound to resume.
     """
-    torch.set_flush_denormal(True)  # denormal weights and moments make the CPU several times slower
-    loop = _Loop(run, data, device)
+    loop = _Loop(run.config, data, device, principal)
+    recorder = _Recorder(run, loop)
     if resume:
-        loop.restore()
-    with _stop_on_signal() as stopped:
-        return loop.run_epochs(stopped, on_epoch, on_step)
+        recorder.restore()
+    with stop_on_signal() as stop:
+        return recorder.run_epochs(stop, on_epoch, on_step)
 
 
 class _Loop:
-    """The state of a run between two steps."""
+    """The network, its optimizer and the images: everything a step needs and changes."""
 
-    def __init__(self, run: Run, data: TrainingData, device: str) -> None:
-        self.run, self.config, self.device = run, run.config, torch.device(device)
+    def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
+        torch.set_flush_denormal(True)  # denormal weights and moments make the CPU several times slower
+        self.config, self.device = config, torch.device(device)
         self.images = _tensor(data.train).to(self.device)
         self.validation = _tensor(data.validation).to(self.device)
-        self.network = make_network(self.config, data.geometry).to(self.device)
-        self.objective = make_objective(self.config.objective)
-        self.optimizer = make_optimizer(self.config, self.network)
+        self.network = make_network(config, data.geometry, principal).to(self.device)
+        self.optimizer = make_optimizer(config, self.network)
         self.averaged = copy.deepcopy(self.network)
-        self.exported = self.averaged if self.config.ema else self.network
-        self.per_epoch = math.ceil(len(self.images) / self.config.batch_size)
-        self.total = self.config.epochs * self.per_epoch
+        self.exported = self.averaged if config.ema else self.network
+        self.per_epoch = steps_per_epoch(config, len(self.images))
+        self.total = steps_in_all(config, len(self.images))
         self.step = 0
-        self.cost_sum = 0.0
-        self.best = math.inf
-        self.seconds = 0.0
-        self.epochs: list[dict[str, Any]] = []
 
-    def run_epochs(
-        self,
-        stopped: threading.Event,
-        on_epoch: Callable[[Epoch], None],
-        on_step: Callable[[int], None],
-    ) -> Epoch:
-        began = time.monotonic() - self.seconds
-        while self.step < self.total:
-            epoch, first = self.step // self.per_epoch, self.step % self.per_epoch
-            order = torch.randperm(len(self.images), generator=_generator(self.config.seed, 0, epoch))
-            batches = order.to(self.device).split(self.config.batch_size)
-            epoch_began, costs = time.monotonic(), []
-            for batch in batches[first:]:
-                costs.append(self.train_step(batch))
-                self.step += 1
-                on_step(self.step)
-                if stopped.is_set() and self.step % self.per_epoch:
-                    self.cost_sum += float(torch.stack(costs).double().sum())
-                    self.save(time.monotonic() - began)
-                    raise Interrupted
-            # Costs are looked at once an epoch: reading one each step would wait for the step to finish.
-            self.cost_sum += float(torch.stack(costs).double().sum())
-            trained = (len(batches) - first) * self.config.batch_size
-            speed = trained / (time.monotonic() - epoch_began)
-            on_epoch(self.end_epoch(epoch + 1, speed, began))
-            if stopped.is_set():
-                raise Interrupted
-        if not self.epochs:
-            raise CheckpointError(str(self.run.path), expected="epochs to train", found="none")
-        return Epoch(**self.epochs[-1])
+    def batches(self) -> tuple[Tensor, ...]:
+        """Rows of the images of each step that the current epoch has left."""
+        epoch, first = divmod(self.step, self.per_epoch)
+        order = torch.randperm(len(self.images), generator=generator(self.config.seed, 0, epoch)).to(self.device)
+        left = self.total - epoch * self.per_epoch
+        return order.split(self.config.batch_size)[first:left]
 
     def train_step(self, batch: Tensor) -> Tensor:
         """One update on the images of these rows; returns the cost, still on the device."""
+        config, progress = self.config, self.step / self.total
+        rng = generator(config.seed, 1, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step, self.total)
+            group["lr"] = learning_rate(config, self.step, self.total)
         # uint8 pixels become floats a batch at a time: the whole set as floats would be four times as large.
-        images = self.images[batch].float().div_(255)
-        loss = self.objective.loss(self.network, images, _generator(self.config.seed, 1, self.step))
+        x = self.images[batch].float().div_(255)
+        if config.augment and progress < _AUGMENT_END:
+            x = warp(x, config.augment * (1 - progress / _AUGMENT_END), rng)
+        with self.reduced_precision():
+            loss = self.network.objective.loss(self.network, x, rng, progress)
         self.optimizer.zero_grad()
         loss.backward()
-        if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
-        if self.config.ema:
-            # Short runs want a short memory: the average covers at most about a tenth of the steps so far.
-            decay = min(self.config.ema, 1 - 10 / (self.step + 11))
+        self.step += 1
+        if config.ema and self.step % _EMA_EVERY == 0:
+            # A short memory at first: the average covers at most about a tenth of the steps so far.
+            decay = min(config.ema**_EMA_EVERY, 1 - 10 / (self.step / _EMA_EVERY + 10))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
         return loss.detach()
 
-    def end_epoch(self, number: int, speed: float, began: float) -> Epoch:
-        """Validate, keep the weights if they are the best, and save everything."""
-        cost = self.cost_sum / self.per_epoch
-        if not math.isfinite(cost):
-            raise TrainingError(
-                f"{self.run.path}: the cost became {cost} in epoch {number}",
-                fix=f"try a lower --lr than {self.config.lr:g}; the weights of epoch {number - 1} are kept",
-            )
-        mse = validation_mse(self.exported, self.validation)
-        seconds = time.monotonic() - began
-        epoch = Epoch(number, cost, mse, speed, seconds)
-        self.epochs.append(asdict(epoch))
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The objective's figures on the held-out images: means over them, of the weights that would be exported."""
+        sums: dict[str, float] = {}
+        rng = generator(0)  # the same noise each time, so that epochs compare
+        for batch in self.validation.split(_VALIDATION_BATCH):
+            x = batch.float().div_(255)
+            with self.reduced_precision():
+                figures = self.exported.objective.validate(self.exported, x, rng)
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value * len(x)
+        return {name: value / len(self.validation) for name, value in sums.items()}
+
+    def reduced_precision(self) -> AbstractContextManager[Any]:
+        """The matrix products inside in bfloat16, if the run is to have it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+
+class _Recorder:
+    """What is kept of a run while its loop turns: costs, the best weights, and the files they are saved in."""
+
+    def __init__(self, run: Run, loop: _Loop) -> None:
+        self.run, self.loop = run, loop
+        self.epochs: list[dict[str, Any]] = []
+        self.cost_sum, self.seconds = 0.0, 0.0
+        self.best, self.best_step = math.inf, 0
+        self.best_weights: dict[str, Tensor] | None = None
+        """The best weights so far, if they are not in their file yet."""
+        self.saved = time.monotonic()
+
+    def run_epochs(self, stop: StopSignal, on_epoch: Callable[[Epoch], None], on_step: Callable[[int], None]) -> Epoch:
+        loop, began = self.loop, time.monotonic() - self.seconds
+        while loop.step < loop.total and not self.is_exhausted():
+            epoch_began, costs = time.monotonic(), []
+            batches = loop.batches()
+            for batch in batches:
+                costs.append(loop.train_step(batch))
+                on_step(loop.step)
+                if stop.is_set() and len(costs) < len(batches):
+                    self.end_costs(costs)
+                    self.save(time.monotonic() - began)
+                    raise Interrupted
+            # Costs are looked at once an epoch: reading one each step would wait for the step to finish.
+            self.end_costs(costs)
+            speed = sum(map(len, batches)) / (time.monotonic() - epoch_began)
+            epoch = self.end_epoch(speed, began)
+            if stop.is_set() or loop.step == loop.total or time.monotonic() - self.saved > _SAVE_SECONDS:
+                self.save(time.monotonic() - began)
+            on_epoch(epoch)
+            if stop.is_set():
+                raise Interrupted
+        if not self.epochs:
+            raise CheckpointError(str(self.run.path), expected="epochs to train", found="none")
+        self.save(time.monotonic() - began)
+        return Epoch(**self.epochs[-1])
+
+    def is_exhausted(self) -> bool:
+        """Whether validation stopped getting better a good while ago."""
+        return bool(self.loop.config.ema) and self.loop.step - self.best_step > _PATIENCE * self.loop.total
+
+    def end_costs(self, costs: list[Tensor]) -> None:
+        self.cost_sum += float(torch.stack(costs).double().sum())
+
+    def end_epoch(self, speed: float, began: float) -> Epoch:
+        """Validate, and keep the weights if they are the best; stop a run that diverged."""
+        loop = self.loop
+        number = -(-loop.step // loop.per_epoch)
+        cost = self.cost_sum / (loop.step - (number - 1) * loop.per_epoch)
         self.cost_sum = 0.0
-        # The book exports its last weights; the averaged ones of the best epoch are better on a small set.
-        if mse < self.best or not self.config.ema:
-            self.best = min(mse, self.best)
-            self.run.save_tensors(WEIGHTS, self.exported.state_dict(), {"epoch": number, "validation_mse": mse})
-        self.run.write_metrics(self.epochs)
-        self.save(seconds)
+        figures = loop.validate()
+        criterion = figures[loop.network.objective.criterion]
+        if not (math.isfinite(cost) and math.isfinite(criterion)):
+            self.write_best()
+            kept = f"the weights of epoch {number - 1} are kept" if number > 1 else "nothing was learned"
+            raise TrainingError(
+                f"{self.run.path} diverged: the cost became {cost} in epoch {number}",
+                fix=f"try a lower --lr than {loop.config.lr:g}; {kept}",
+            )
+        epoch = Epoch(number, cost, figures, speed, time.monotonic() - began)
+        self.epochs.append(asdict(epoch))
+        # The book's run exports its last weights; averaged ones are picked by validation, which a small set needs.
+        if criterion < self.best or not loop.config.ema:
+            self.best, self.best_step = min(criterion, self.best), loop.step
+            self.best_weights = {name: value.clone() for name, value in loop.exported.state_dict().items()}
         return epoch
 
+    def write_best(self) -> None:
+        """Bring the best weights to their file."""
+        if self.best_weights is not None:
+            state = {"step": self.best_step, "criterion": self.best}
+            self.run.save_tensors(WEIGHTS, self.best_weights, state)
+            self.best_weights = None
+
     def save(self, seconds: float) -> None:
-        """Replace the checkpoint with the state as it is."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        if self.config.ema:
-            tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
+        """Bring metrics, best weights and the checkpoint to the disk, the checkpoint last."""
+        loop = self.loop
+        self.run.write_metrics(self.epochs)
+        self.write_best()
+        tensors = {f"network.{name}": value for name, value in loop.network.state_dict().items()}
+        if loop.config.ema:
+            tensors |= {f"averaged.{name}": value for name, value in loop.averaged.state_dict().items()}
+        for index, state in loop.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
-        state = {"step": self.step, "cost_sum": self.cost_sum, "best": self.best, "seconds": seconds}
-        self.run.save_tensors(CHECKPOINT, tensors, {**state, "steps_in_all": self.total})
+        facts = {"step": loop.step, "steps_in_all": loop.total, "cost_sum": self.cost_sum, "seconds": seconds}
+        best = {"best": self.best if self.best_step else None, "best_step": self.best_step}
+        self.run.save_tensors(CHECKPOINT, tensors, {**facts, **best})
+        self.saved = time.monotonic()
 
     def restore(self) -> None:
         """Take the state from the checkpoint. Raises CheckpointError if it does not fit the run."""
+        loop, where = self.loop, str(self.run.path / CHECKPOINT)
         tensors, state = self.run.load_tensors(CHECKPOINT)
-        where = str(self.run.path / CHECKPOINT)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimizer": {}}
+        moments: dict[int, dict[str, Tensor]] = {}
         try:
             for name, tensor in tensors.items():
                 part, key = name.split(".", 1)
                 parts[part][key] = tensor
-            if state["steps_in_all"] != self.total:
-                raise CheckpointError(
-                    where, expected=f"a run of {self.total:,} steps", found=f"{state['steps_in_all']:,}",
-                    fix="give the same data as when the run began",
-                )  # fmt: skip
-            self.step, self.cost_sum = int(state["step"]), float(state["cost_sum"])
-            self.best, self.seconds = float(state["best"]), float(state["seconds"])
-            moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in parts["optimizer"].items():
                 index, key = name.split(".", 1)
                 moments.setdefault(int(index), {})[key] = tensor
+            if state["steps_in_all"] != loop.total:
+                raise ValueError(f"a run of {state['steps_in_all']} steps, not {loop.total}")
+            loop.step, self.best_step = int(state["step"]), int(state["best_step"])
+            self.best = float(state["best"]) if self.best_step else math.inf
+            self.cost_sum, self.seconds = float(state["cost_sum"]), float(state["seconds"])
         except (KeyError, ValueError, TypeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(where, expected="the state of a run", found=repr(error)[:160]) from error
-        for part, network in {"network": self.network, "averaged": self.exported}.items():
+            raise CheckpointError(where, expected="the state of this run", found=str(error)[:160]) from error
+        for part, network in {"network": loop.network, "averaged": loop.exported}.items():
             if parts[part] or part == "network":
                 check_fit(network, parts[part], where)
                 network.load_state_dict(parts[part])
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        # A kill between the two files leaves a metrics line that the checkpoint does not know.
-        self.epochs = [epoch for epoch in self.run.metrics() if epoch["epoch"] * self.per_epoch <= self.step]
+        loop.optimizer.load_state_dict({**loop.optimizer.state_dict(), "state": moments})
+        # A kill between the two files leaves metrics that the checkpoint does not know.
+        self.epochs = [epoch for epoch in self.run.metrics() if (epoch["epoch"] - 1) * loop.per_epoch < loop.step]
+        if loop.step % loop.per_epoch and loop.step != loop.total:
+            self.epochs = self.epochs[: loop.step // loop.per_epoch]
 
 
-def load_network(run: Run) -> tuple[Autoencoder, dict[str, Any]]:
-    """The run's network with the weights to export, in evaluation mode, and the epoch and cost they come from."""
-    weights, state = run.load_tensors(WEIGHTS)
+def load_network(run: Run) -> Autoencoder:
+    """The run's network with the weights to export, in evaluation mode."""
+    weights, _ = run.load_tensors(WEIGHTS)
     network = make_network(run.config, run.geometry)
     check_fit(network, weights, str(run.path / WEIGHTS))
     network.load_state_dict(weights)
-    return network.eval(), state
+    return network.eval()
 
 
-def choose_device(name: str) -> str:
-    """The torch device of `auto`, `cpu`, `cuda` or `mps`. Raises OptionError if it is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there.get(name):
-        found = ", ".join(device for device, is_there in there.items() if is_there)
-        raise OptionError(f"--device {name}", expected="auto, cpu, cuda or mps", found=f"{found} on this machine")
-    return name
+def steps_per_epoch(config: TrainConfig, images: int) -> int:
+    """Steps in a pass over this many training images."""
+    return math.ceil(images / config.batch_size)
 
 
-@torch.no_grad()
-def validation_mse(network: Autoencoder, images: Tensor) -> float:
-    """Mean squared error over pixels in [0, 1] of uint8 images [n, C, H, W], clipped as the exported graph clips."""
-    network.eval()
-    total = 0.0
-    for batch in images.split(_VALIDATION_BATCH):
-        x = batch.float().div_(255)
-        x_hat = network.decode(network.encode(x)).clamp(0, 1)
-        total += float((x_hat - x).square().double().sum())
-    network.train()
-    return total / images.numel()
+def steps_in_all(config: TrainConfig, images: int) -> int:
+    """Steps in a run on this many training images."""
+    epochs = config.epochs or min(max(_VISITS // images, _FEWEST_EPOCHS), _MOST_EPOCHS)
+    return config.steps or epochs * steps_per_epoch(config, images)
+
+
+def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> int:
+    """Steps that a run can do in so many seconds, its validation included, by doing a few of them."""
+    loop = _Loop(config, data, device, principal)
+    batches = loop.batches()
+    for batch in batches[:3]:  # the first ones also allocate and choose kernels
+        loop.train_step(batch)
+    began, done = time.monotonic(), 0
+    while time.monotonic() - began < min(2.0, 0.05 * seconds) or not done:
+        loop.train_step(batches[done % len(batches)])
+        done += 1
+    step = (time.monotonic() - began) / done
+    began = time.monotonic()
+    loop.validate()
+    return max(1, round(seconds / (step + (time.monotonic() - began) / loop.per_epoch)))
 
 
 def _tensor(images: Pixels) -> Tensor:
-    """uint8 [n, H, W, C] as the networks take them, [n, C, H, W]; for gray images the memory is shared."""
+    """uint8 [n, H, W, C] as the networks take them, [n, C, H, W]; gray images that may be written are not copied."""
     if not images.flags.writeable:
         images = images.copy()
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
-
-
-def _generator(*key: int) -> torch.Generator:
-    """Chance that depends on the seed and the place in the run alone, so that resuming needs no saved state."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets, so that a step is never cut in two; a second signal acts as usual."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _: Any) -> None:
-        stopped.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -12,6 +12,7 @@ from conftest import made_images
 from aekit.bundle import Bundle
 from aekit.codec import Codec
 from aekit.errors import OutputExists, ParityError
+from aekit.evaluation.baselines import Pca
 from aekit.export.exporter import export_run, identity
 from aekit.export.graphs import OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
 from aekit.export.parity import measure_parity
@@ -19,13 +20,15 @@ from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
 from aekit.training.data import TrainingData, load_training_data
-from aekit.training.networks import make_network
+from aekit.training.networks import components_wanted, make_network
 from aekit.training.trainer import load_network, train
 
 NETWORKS = {
-    "default-gray": ({"hidden": (20, 12)}, (16, 16, 1)),
-    "no-hidden-odd": ({"hidden": ()}, (9, 13, 1)),
-    "squash": ({"hidden": (), "squash": True}, (12, 8, 3)),
+    "default-gray": ({"hidden": (20, 20)}, (16, 16, 1)),
+    "default-colour": ({"hidden": (24,)}, (9, 12, 3)),
+    "mlp-deep": ({"network": "mlp", "hidden": (20, 12)}, (16, 16, 1)),
+    "no-hidden-odd": ({"network": "mlp", "hidden": ()}, (9, 13, 1)),
+    "squash": ({"network": "mlp", "hidden": (), "squash": True}, (12, 8, 3)),
     "conv-colour": ({"network": "conv", "hidden": (8, 12)}, (20, 15, 3)),
     "conv-gray": ({"network": "conv", "hidden": (6,)}, (17, 9, 1)),
 }
@@ -37,7 +40,7 @@ def trained(folder: Path, settings: dict[str, object], shape: tuple[int, int, in
     data = load_training_data(str(folder / "images.npy"))
     config = make_config("default", data=str(folder / "images.npy"), code_dim=5, epochs=2, batch_size=16, **settings)
     run = Run.create(folder / "run", config, data.geometry, data.facts())
-    train(run, data)
+    train(run, data, principal=Pca.fit(data.train, components_wanted(config, data.geometry) or 1))
     return run, data
 
 
@@ -68,7 +71,7 @@ def test_every_network_exports_and_computes_what_torch_does(tmp_path: Path, name
             assert trace.encode() not in data_bytes
 
     # The network as trained, written out once more by hand, against the shipped Codec.
-    network, _ = load_network(run)
+    network = load_network(run)
     codec = Codec.load(bundle.path)
     with torch.no_grad():
         x = torch.from_numpy(data.validation).permute(0, 3, 1, 2) / 255
@@ -103,7 +106,7 @@ def test_export_of_the_same_run_is_the_same_model(tmp_path: Path) -> None:
 
 
 def test_identity_covers_spec_and_every_weight() -> None:
-    config, geometry = make_config("default", hidden=(3,), code_dim=2), Geometry(8, 8, 1)
+    config, geometry = make_config("default", hidden=(8,), code_dim=2), Geometry(8, 8, 1)
     state = make_network(config, geometry).state_dict()
     base = identity(config.spec(geometry), state)
     for name in state:
@@ -113,7 +116,7 @@ def test_identity_covers_spec_and_every_weight() -> None:
 
 
 def test_an_existing_model_stands(tmp_path: Path) -> None:
-    run, data = trained(tmp_path, {"hidden": ()}, (8, 8, 1))
+    run, data = trained(tmp_path, {"network": "mlp", "hidden": ()}, (8, 8, 1))
     first = export_run(run, data, tmp_path / "model")
     with pytest.raises(OutputExists, match="--overwrite"):
         export_run(run, data, tmp_path / "model")
@@ -131,7 +134,7 @@ def test_a_graph_that_computes_something_else_does_not_pass(tmp_path: Path, role
     """The gate itself: parity against torch modules whose weights were moved a little must fail."""
     run, data = trained(tmp_path, {"hidden": (20,)}, (16, 16, 1))
     bundle = export_run(run, data, tmp_path / "model")
-    network, _ = load_network(run)
+    network = load_network(run)
     with torch.no_grad():
         z = network.encode(torch.from_numpy(data.train).permute(0, 3, 1, 2) / 255)
         units = CodeUnits.calibrated(z)
@@ -166,7 +169,7 @@ def test_a_still_latent_is_kept_at_128() -> None:
 
 
 def test_model_json_holds_no_path(tmp_path: Path) -> None:
-    run, data = trained(tmp_path, {"hidden": ()}, (8, 8, 1))
+    run, data = trained(tmp_path, {"network": "mlp", "hidden": ()}, (8, 8, 1))
     text = (export_run(run, data, tmp_path / "model").path / "model.json").read_text()
     assert str(tmp_path) not in text
     assert json.loads(text)["training"]["data"] == "array"

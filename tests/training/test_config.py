@@ -23,7 +23,7 @@ def test_what_the_user_gives_goes_before_the_preset() -> None:
         ("code_dim", 0),
         ("lr", -1.0),
         ("batch_size", 0),
-        ("epochs", 0),
+        ("epochs", -1),
         ("network", "rnn"),
         ("ema", 1.0),
         ("hidden", (0,)),

@@ -1,30 +1,39 @@
 """Objectives: what a network is trained to minimise. Each is a module of this package and a line in OBJECTIVES."""
 
-from typing import Protocol
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping
 
 from aekit.errors import OptionError
-from aekit.training.networks import Autoencoder
+from aekit.training.objectives.denoising import Denoising
+from aekit.training.objectives.objective import Objective
 from aekit.training.objectives.plain import Plain
-
-
-class Objective(Protocol):
-    """The loss of a batch."""
-
-    def loss(self, network: Autoencoder, images: Tensor, rng: torch.Generator) -> Tensor:
-        """A scalar to minimise, for images [n, C, H, W] in [0, 1]; all chance comes from `rng`."""
-        ...
-
+from aekit.training.objectives.sparse import Sparse
+from aekit.training.objectives.variational import Variational
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "plain": Plain,
+    "denoising": Denoising,
+    "variational": Variational,
+    "sparse": Sparse,
 }
 
 
-def make_objective(name: str) -> Objective:
-    """The objective a user named. Raises OptionError for an unknown one."""
+def make_objective(name: str, options: Mapping[str, str]) -> Objective:
+    """The objective a user named, with its options as they were written.
+
+    Raises OptionError for an unknown objective, an option it does not have, or a value that is not of its kind.
+    """
     if name not in OBJECTIVES:
         raise OptionError("--objective", expected=" or ".join(OBJECTIVES), found=repr(name))
-    return OBJECTIVES[name]()
+    kind = OBJECTIVES[name]
+    defaults = vars(kind())
+    values = {}
+    for option, text in options.items():
+        if option not in defaults:
+            known = ", ".join(f"{known}={value}" for known, value in defaults.items()) or "it has none"
+            raise OptionError(f"option {option!r}", expected=f"an option of {name} ({known})")
+        wanted = type(defaults[option])
+        try:
+            values[option] = wanted(text)
+        except ValueError:
+            raise OptionError(f"option {option!r}", expected=f"a {wanted.__name__}", found=repr(text)) from None
+    return kind(**values)

@@ -1,15 +1,21 @@
 """Plain autoencoding: the mean squared error over pixels (Rumelhart, Hinton & Williams 1986)."""
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
-from aekit.training.networks import Autoencoder
+from aekit.training.objectives.objective import Objective, clipped_mse
+
+if TYPE_CHECKING:
+    from aekit.training.networks import Autoencoder
 
 
-class Plain:
-    """cost = mean over images and pixels of (image − reconstruction)², pixels in [0, 1]."""
+@dataclass(frozen=True)
+class Plain(Objective):
+    """cost = mean over images and pixels of (x − x̂)², pixels in [0, 1]."""
 
-    def loss(self, network: Autoencoder, images: Tensor, rng: torch.Generator) -> Tensor:
-        """The mean squared error of a batch [n, C, H, W]."""
-        return mse_loss(network.decode(network.encode(images)), images)
+    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+        """The mean squared error of a batch."""
+        return clipped_mse(network.decode(network.encode(x)), x)

@@ -1,0 +1,24 @@
+"""Which device to train on, and in which precision."""
+
+import torch
+
+from aekit.errors import OptionError
+
+
+def choose_device(name: str) -> str:
+    """The torch device of `auto`, `cpu`, `cuda` or `mps`. Raises OptionError if it is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there.get(name):
+        found = ", ".join(device for device, is_there in there.items() if is_there)
+        raise OptionError(f"--device {name}", expected="auto, cpu, cuda or mps", found=f"{found} on this machine")
+    return name
+
+
+def choose_precision(device: str) -> str:
+    """`bf16` where the device multiplies bfloat16 matrices faster than float32 ones, else `fp32`."""
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    # Processors without the instruction convert each operand and lose time.
+    return "bf16" if device == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"

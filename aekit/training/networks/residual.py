@@ -1,0 +1,216 @@
+"""The default network: a linear autoencoder that starts as PCA, with residual perceptrons that learn what PCA can't.
+
+    c = basis · (x − mean)                      principal coefficients, [n, Q]; the basis stays fixed
+    z = c₁..D / s₁..D + f(c / whitening)        latents in units of their standard deviation
+    ĉ = s · z + reach · g(z)
+    x̂ = mean + basisᵀ · ĉ
+
+f and g are pre-norm residual perceptrons (He et al. 2016; Xiong et al. 2020) whose last layers start at zero, so that
+the first step already does what PCA does. They see and give coefficients, not pixels: neighbouring pixels are so alike
+that a rate at which small differences are learned makes the large ones diverge, and on sets of a few thousand images
+networks on pixels never came below PCA.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear, pad
+
+from aekit.errors import OptionError
+from aekit.evaluation.baselines import Pca
+from aekit.spec import Geometry
+from aekit.training.config import TrainConfig
+from aekit.training.networks.autoencoder import Foldable
+
+_COMPONENTS = 512
+"""Principal coefficients that the perceptrons see and give; more where the code is larger than half of it."""
+_MOST_BASIS = 2**25
+"""Values of the basis at most, components × pixels: 128 MB of float32."""
+_WHITEN = 0.5
+"""Exponent by which coefficients are brought to like sizes for the encoder: 0 leaves them, 1 whitens."""
+
+
+class _Block(nn.Module):
+    """x + linear(gelu(linear(norm(x)))); begins as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.second(gelu(self.first(self.norm(x))))
+        return out
+
+
+class _Perceptron(nn.Module):
+    """inputs → width → residual blocks → outputs; the output layer begins at zero."""
+
+    def __init__(self, inputs: int, outputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, widths[0])
+        self.blocks = nn.Sequential(*(_Block(width) for width in widths))
+        self.norm = nn.LayerNorm(widths[0])
+        self.last = nn.Linear(widths[0], outputs)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(gelu(self.norm(self.blocks(self.first(x)))))
+        return out
+
+
+class _Encoder(Foldable):
+    """Images to latents: the scaled principal coefficients plus what the perceptron adds."""
+
+    mean: Tensor
+    basis: Tensor
+    whitening: Tensor
+    scale: Tensor
+
+    def __init__(self, basis: "_Basis", code_dim: int, outputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear_dim, self.outputs = min(code_dim, len(basis.scales)), outputs
+        self.register_buffer("mean", basis.mean)
+        self.register_buffer("basis", basis.components)
+        self.register_buffer("whitening", basis.whitening())
+        self.register_buffer("scale", 1 / basis.scales[: self.linear_dim])
+        self.perceptron = _Perceptron(len(basis.scales), outputs, widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        coefficients = linear(x.flatten(1) - self.mean, self.basis)
+        shortcut = pad(coefficients[:, : self.linear_dim] * self.scale, (0, self.outputs - self.linear_dim))
+        out: Tensor = shortcut + self.perceptron(coefficients * self.whitening)
+        return out.float()
+
+    def folded(self) -> nn.Module:
+        """The basis multiplied into the first layers: one product with the pixels for each, and no other."""
+        first = self.perceptron.first
+        weight = (first.weight * self.whitening) @ self.basis
+        rows = pad(self.basis[: self.linear_dim] * self.scale[:, None], (0, 0, 0, self.outputs - self.linear_dim))
+        return _Folded(
+            _linear(weight, first.bias - weight @ self.mean),
+            _linear(rows, -rows @ self.mean),
+            self.perceptron,
+            self.perceptron.last,
+            None,
+        )
+
+
+class _Decoder(Foldable):
+    """Latents to images: the mirror of the encoder."""
+
+    mean: Tensor
+    basis: Tensor
+    reach: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, basis: "_Basis", code_dim: int, widths: tuple[int, ...], image_shape: tuple[int, int, int]
+    ) -> None:
+        super().__init__()
+        self.linear_dim, self.image_shape = min(code_dim, len(basis.scales)), image_shape
+        self.register_buffer("mean", basis.mean.clone())
+        self.register_buffer("basis", basis.components.clone())
+        self.register_buffer("reach", basis.reach(code_dim))
+        self.register_buffer("scale", basis.scales[: self.linear_dim].clone())
+        self.perceptron = _Perceptron(code_dim, len(basis.scales), widths)
+
+    def forward(self, z: Tensor) -> Tensor:
+        shortcut = pad(z[:, : self.linear_dim] * self.scale, (0, len(self.basis) - self.linear_dim))
+        coefficients = shortcut + self.perceptron(z) * self.reach
+        x_hat = linear(coefficients, self.basis.T).float() + self.mean
+        return x_hat.unflatten(1, self.image_shape)
+
+    def folded(self) -> nn.Module:
+        """The basis multiplied into the last layers."""
+        last, code_dim = self.perceptron.last, self.perceptron.first.in_features
+        out = self.basis.T * self.reach
+        columns = pad(self.basis[: self.linear_dim].T * self.scale, (0, code_dim - self.linear_dim))
+        return _Folded(
+            self.perceptron.first,
+            _linear(columns, torch.zeros_like(self.mean)),
+            self.perceptron,
+            _linear(out @ last.weight, out @ last.bias + self.mean),
+            self.image_shape,
+        )
+
+
+class _Folded(nn.Module):
+    """shortcut(x) + last(gelu(norm(blocks(first(x))))): either half, its basis folded away."""
+
+    def __init__(
+        self,
+        first: nn.Linear,
+        shortcut: nn.Linear,
+        perceptron: _Perceptron,
+        last: nn.Linear,
+        image_shape: tuple[int, int, int] | None,
+    ) -> None:
+        super().__init__()
+        self.first, self.shortcut, self.last = first, shortcut, last
+        self.blocks, self.norm = perceptron.blocks, perceptron.norm
+        self.image_shape = image_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        out: Tensor = self.shortcut(x) + self.last(gelu(self.norm(self.blocks(self.first(x)))))
+        return out if self.image_shape is None else out.unflatten(1, self.image_shape)
+
+
+class _Basis:
+    """Principal components brought to a fixed number, with the scales that go with them."""
+
+    def __init__(self, principal: Pca | None, components: int, pixels: int) -> None:
+        self.mean = torch.zeros(pixels)
+        self.components = torch.zeros(components, pixels)
+        self.scales = torch.ones(components)
+        if principal is not None:
+            found = len(principal.scales[:components])  # fewer than asked for, on a set of few images
+            self.mean = torch.from_numpy(principal.mean)
+            self.components[:found] = torch.from_numpy(principal.components[:found])
+            # Directions in which the images hardly differ must not be blown up.
+            least = float(principal.scales[0]) * 1e-3 + 1e-12
+            self.scales.fill_(least)
+            self.scales[:found] = torch.from_numpy(principal.scales[:found]).clamp(min=least)
+
+    def whitening(self) -> Tensor:
+        """Factors that bring coefficients to like sizes, their mean square to 1."""
+        factors = self.scales**-_WHITEN
+        return factors / (factors * self.scales).square().mean().sqrt()
+
+    def reach(self, code_dim: int) -> Tensor:
+        """How far a perceptron output of 1 moves each coefficient: no further than the last one that is in the code."""
+        last = self.scales[min(code_dim, len(self.scales) - 1)]
+        return torch.minimum(self.scales, last)
+
+
+def components_wanted(config: TrainConfig, geometry: Geometry) -> int:
+    """Principal components of the training images that a config's network starts from; 0 if it starts from chance."""
+    if config.network != "residual":
+        return 0
+    return min(max(_COMPONENTS, 2 * config.code_dim), geometry.pixels, max(_MOST_BASIS // geometry.pixels, 1))
+
+
+def residual(
+    config: TrainConfig, geometry: Geometry, outputs: int, principal: Pca | None
+) -> tuple[nn.Module, nn.Module]:
+    """Both halves; `hidden` holds the width of each residual block, all alike."""
+    widths = config.hidden
+    if not widths or len(set(widths)) != 1:
+        raise OptionError("--hidden", expected="blocks of one width, such as 512,512", found=str(list(widths)))
+    basis = _Basis(principal, components_wanted(config, geometry), geometry.pixels)
+    image_shape = (geometry.channels, geometry.height, geometry.width)
+    return (
+        _Encoder(basis, config.code_dim, outputs, widths),
+        _Decoder(basis, config.code_dim, widths, image_shape),
+    )
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer

@@ -1,0 +1,58 @@
+"""Denoising: take the noise away again (Vincent, Larochelle, Bengio & Manzagol 2008; Vincent et al. 2010)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aekit.errors import OptionError
+from aekit.training.objectives.objective import Objective, clipped_mse
+
+if TYPE_CHECKING:
+    from aekit.training.networks import Autoencoder
+
+_NOISES = ("gaussian", "masking", "salt-and-pepper")
+
+
+@dataclass(frozen=True)
+class Denoising(Objective):
+    """cost = mean squared error between the clean image and the reconstruction of a noisy one.
+
+    x̃ = x + strength · N(0, 1), clipped to [0, 1]     gaussian
+    x̃ = x with a share `strength` of pixels at 0       masking
+    x̃ = x with a share `strength` of pixels at 0 or 1  salt-and-pepper
+    """
+
+    noise: str = "gaussian"
+    strength: float = 0.5
+
+    criterion = "denoised_mse"
+
+    def __post_init__(self) -> None:
+        if self.noise not in _NOISES:
+            raise OptionError("noise", expected=" or ".join(_NOISES), found=repr(self.noise))
+        if not 0 < self.strength <= (10 if self.noise == "gaussian" else 1):
+            raise OptionError(
+                "strength", expected="a deviation, or a share of pixels up to 1", found=str(self.strength)
+            )
+
+    def corrupt(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """A noisy copy of images [n, C, H, W]; colour channels of a pixel are masked together."""
+        if self.noise == "gaussian":
+            noise = torch.randn(x.shape, generator=rng, dtype=x.dtype).to(x.device)
+            return (x + self.strength * noise).clamp_(0, 1)
+        hit = (torch.rand((len(x), 1, *x.shape[2:]), generator=rng) < self.strength).to(x.device)
+        if self.noise == "masking":
+            return x.masked_fill(hit, 0)
+        pepper = (torch.rand(hit.shape, generator=rng) < 0.5).to(x.device)
+        return torch.where(hit, pepper.to(x.dtype), x)
+
+    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+        """The clean images' mean squared error of a noisy batch."""
+        return clipped_mse(network.decode(network.encode(self.corrupt(x, rng))), x)
+
+    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+        """The error of clean images, and of noisy ones against their clean originals."""
+        denoised = network.decode(network.encode(self.corrupt(x, rng)))
+        return {**super().validate(network, x, rng), "denoised_mse": float(clipped_mse(denoised, x))}

@@ -1,0 +1,57 @@
+"""What an objective is: the cost of a batch, and the maps it puts around a network's halves."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+if TYPE_CHECKING:
+    from aekit.training.networks import Autoencoder
+
+
+class Objective(ABC):
+    """An objective with the plain answer to everything but `loss`; the others answer what differs.
+
+    A subclass is a frozen dataclass whose fields are the objective's options, each with a default.
+    """
+
+    criterion = "mse"
+    """The figure of `validate` that picks the weights to keep; less is better."""
+
+    def encoder_outputs(self, code_dim: int) -> int:
+        """Numbers the encoder gives an image, for a code of `code_dim`."""
+        return code_dim
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Images [n, C, H, W] in [0, 1] to what the encoder takes; part of the exported encoder."""
+        return x
+
+    def latent(self, features: Tensor) -> Tensor:
+        """The encoder's outputs to latents [n, D], without chance; part of the exported encoder."""
+        return features
+
+    def image(self, outputs: Tensor) -> Tensor:
+        """The decoder's outputs to images; part of the exported decoder."""
+        return outputs
+
+    @abstractmethod
+    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+        """A scalar to minimise, for images [n, C, H, W] in [0, 1]; all chance comes from `rng`.
+
+        `progress` is the share of the run that is done, 0 to 1.
+        """
+
+    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+        """Figures on held-out images, each a mean over them; `mse` of the reconstruction, clipped, is among them."""
+        return {"mse": float(clipped_mse(network.decode(network.encode(x)), x))}
+
+
+def clipped_mse(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of x_hat clipped to [0, 1], as the exported graph clips it.
+
+    The gradient is that of the clipped error too, passed straight through the clip: no pull where clipping already
+    makes the pixel right, and the full pull everywhere else.
+    """
+    return mse_loss(x_hat + (x_hat.clamp(0, 1) - x_hat).detach(), x)

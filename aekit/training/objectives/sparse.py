@@ -1,0 +1,76 @@
+"""Sparse autoencoding: more hidden units than needed, few of them active at a time.
+
+topk   z keeps the `active` largest positive outputs and sets the rest to 0: the k-sparse autoencoder (Makhzani & Frey
+       2014)
+kl     z are sigmoids, and the cost adds weight · Σ_j KL(target ‖ mean over the batch of z_j) (Lee et al. 2008; Ng's
+       lecture notes of 2011)
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from aekit.errors import OptionError
+from aekit.training.objectives.objective import Objective, clipped_mse
+
+if TYPE_CHECKING:
+    from aekit.training.networks import Autoencoder
+
+_PENALTIES = ("topk", "kl")
+_ACTIVE = 0.1
+"""A sigmoid above this counts as an active unit."""
+
+
+@dataclass(frozen=True)
+class Sparse(Objective):
+    """The mean squared error of a reconstruction from few active units."""
+
+    penalty: str = "topk"
+    active: int = 32
+    """topk: units that stay, of an image."""
+    target: float = 0.05
+    """kl: mean activation a unit is pulled to."""
+    weight: float = 1e-4
+    """kl: of the penalty beside the mean squared error."""
+
+    def __post_init__(self) -> None:
+        if self.penalty not in _PENALTIES:
+            raise OptionError("penalty", expected=" or ".join(_PENALTIES), found=repr(self.penalty))
+        if self.active < 1 or not 0 < self.target < 1 or not 0 <= self.weight <= 1e3:
+            raise OptionError(
+                "active, target and weight",
+                expected="at least 1, between 0 and 1, 0 to 1000",
+                found=f"{self.active}, {self.target:g}, {self.weight:g}",
+            )
+
+    def encoder_outputs(self, code_dim: int) -> int:
+        """One a unit. Raises OptionError if more are to stay than there are."""
+        if self.penalty == "topk" and self.active > code_dim:
+            raise OptionError("active", expected=f"at most the code's {code_dim} units", found=str(self.active))
+        return code_dim
+
+    def latent(self, features: Tensor) -> Tensor:
+        """The units' activations, most of them 0 (topk) or near 0 (kl)."""
+        if self.penalty == "kl":
+            return features.sigmoid()
+        positive = features.relu()
+        least = positive.topk(self.active, dim=1).values[:, -1:]
+        return positive * (positive >= least)
+
+    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+        """The error, and for kl the penalty."""
+        z = network.encode(x)
+        cost = clipped_mse(network.decode(z), x)
+        if self.penalty == "topk":
+            return cost
+        rate, target = z.mean(0).clamp(1e-6, 1 - 1e-6), self.target
+        divergence = target * (target / rate).log() + (1 - target) * ((1 - target) / (1 - rate)).log()
+        return cost + self.weight * divergence.sum()
+
+    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+        """The error, the units active an image, and the share of all units that are active for any image."""
+        on = network.encode(x) > (_ACTIVE if self.penalty == "kl" else 0)
+        used = float(on.any(0).float().mean())
+        return {**super().validate(network, x, rng), "active": float(on.float().sum(1).mean()), "used": used}

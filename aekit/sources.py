@@ -5,6 +5,9 @@ that could be decoded and a Record for every input, so that one bad file costs o
 """
 
 import hashlib
+import math
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -158,7 +161,7 @@ def open_source(text: str, split: str = "all") -> Source:
 
 def read_all(source: Source, geometry: Geometry) -> tuple[Pixels, list[str], list[Record]]:
     """Every readable image, uint8 [n, H, W, C], the names they are split by, and the records of those that failed."""
-    images = np.empty((len(source), *geometry.shape), np.uint8)
+    images = _room((len(source), *geometry.shape))
     names: list[str] = []
     skipped: list[Record] = []
     for start in range(0, len(source), _BLOCK):
@@ -170,6 +173,15 @@ def read_all(source: Source, geometry: Geometry) -> tuple[Pixels, list[str], lis
         else:
             names += [record.path for record in block.records if not record.error]
     return images[: len(names)], names, skipped
+
+
+def _room(shape: tuple[int, ...]) -> Pixels:
+    """An array to fill: in memory if it takes less than half of it, else in a temporary file that is mapped."""
+    size = math.prod(shape)
+    if not hasattr(os, "sysconf") or size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:  # the map keeps it, without a name, for as long as it is used
+        return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
 def fingerprint(images: Pixels) -> str:

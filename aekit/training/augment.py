@@ -2,23 +2,26 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 _SPREAD = (0.08, 0.10, 0.08, 0.10, 0.08, 0.08)
 """Standard deviations: scale x, shear x, shift x (of half the width), shear y, scale y, shift y."""
 
 
 def warp(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """Images [n, C, H, W] in [0, 1], of which each is warped with probability `share`; edges are repeated outward."""
+    """Images [n, C, H, W] in [0, 1], of which each is warped with probability `share`; edges are repeated outward.
+
+    `x` is changed in place and returned.
+    """
     chosen = (torch.rand(len(x), generator=rng) < share).nonzero()[:, 0]
     if not len(chosen):
         return x
     moves = torch.randn((len(chosen), 6), generator=rng) * torch.tensor(_SPREAD)
     moves += torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
-    chosen = chosen.to(x.device)
-    picked = x[chosen]
-    matrices = moves.view(-1, 2, 3).to(x.device)
-    grid = affine_grid(matrices, list(picked.shape), align_corners=False)
-    x = x.clone()
-    x[chosen] = grid_sample(picked, grid, padding_mode="border", align_corners=False).clamp_(0, 1)
-    return x
+    chosen, moves = chosen.to(x.device), moves.to(x.device)
+    y_unit, x_unit = (torch.linspace(1 / n - 1, 1 - 1 / n, n, device=x.device) for n in x.shape[2:])
+    # Where each pixel is taken from, −1 to 1: six multiplications a pixel, which beat affine_grid's small products.
+    source = moves.view(-1, 2, 3, 1, 1)
+    grid = source[:, :, 0] * x_unit + source[:, :, 1] * y_unit[:, None] + source[:, :, 2]
+    x[chosen] = grid_sample(x[chosen], grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+    return x.clamp_(0, 1)

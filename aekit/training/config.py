@@ -42,7 +42,7 @@ class TrainConfig:
     """`one-cycle` (up over the first 3 % of the run, then down a cosine to nothing) or `constant`."""
     weight_decay: float = 0.1
     """Of adamw, on matrices alone."""
-    clip: float = 1.0
+    clip: float = 0.0
     """Largest norm of a step's gradient; 0 leaves it alone."""
     ema: float = 0.9995
     """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none, and then the
@@ -51,7 +51,7 @@ class TrainConfig:
     """Share of a batch that is warped a little; falls to 0 over the first 90 % of the run."""
     precision: str = "auto"
     """`fp32`, or `bf16` for the matrix products; `auto` is bf16 where the processor has it."""
-    batch_size: int = 256
+    batch_size: int = 512
     """Images a step."""
     epochs: int = 0
     """Passes over the training images; 0 chooses by their number."""

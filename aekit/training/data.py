@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from aekit.errors import OptionError, SourceError
 from aekit.images import Pixels
 from aekit.named_sets import NAMES, load_named_set
@@ -59,11 +62,24 @@ def load_training_data(
     images, names, skipped = read_all(source, geometry)
     if len(images) < 2:
         raise SourceError(text, expected="at least 2 readable images", found=str(len(images)))
+    if all((images[start : start + 1024] == images[0]).all() for start in range(0, len(images), 1024)):
+        what = "of one constant colour" if (images[0] == images[0].flat[0]).all() else "the same"
+        raise SourceError(text, expected="images that differ", found=f"{len(images):,} that are all {what}")
     held_out = hold_out(names, group_by)
     split = f"{held_out.mean():.1%} held out by the hash of " + (f"{group_by!r} in the path" if group_by else "names")
     kind = "array" if source.paths is None else "folder"
     mark = fingerprint(images)
-    return TrainingData(kind, geometry, images[~held_out], images[held_out], split, group_by, mark, tuple(skipped))
+    return TrainingData(kind, geometry, *_partition(images, held_out), split, group_by, mark, tuple(skipped))
+
+
+def _partition(images: Pixels, held_out: npt.NDArray[np.bool_]) -> tuple[Pixels, Pixels]:
+    """The images to train on, moved together in place so that a large set needs its room once, and those held out."""
+    validation, end = images[held_out], 0
+    for start in range(0, len(images), 1024):
+        kept = images[start : start + 1024][~held_out[start : start + 1024]]
+        images[end : end + len(kept)] = kept
+        end += len(kept)
+    return images[:end], validation
 
 
 def choose_geometry(source: Source, size: tuple[int, int] | None, channels: int | None) -> Geometry:

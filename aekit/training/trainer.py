@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -74,7 +75,7 @@ def train(
     Raises TrainingError if the cost stops being a number, Interrupted after SIGINT or SIGTERM, with the state saved,
     CheckpointError if there is nothing sound to resume.
     """
-    loop = _Loop(run.config, data, device, principal)
+    loop = TrainLoop(run.config, data, device, principal)
     recorder = _Recorder(run, loop)
     if resume:
         recorder.restore()
@@ -82,13 +83,13 @@ def train(
         return recorder.run_epochs(stop, on_epoch, on_step)
 
 
-class _Loop:
+class TrainLoop:
     """The network, its optimizer and the images: everything a step needs and changes."""
 
     def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
         torch.set_flush_denormal(True)  # denormal weights and moments make the CPU several times slower
         self.config, self.device = config, torch.device(device)
-        self.images = _tensor(data.train).to(self.device)
+        self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C], mapped where it is mapped
         self.validation = _tensor(data.validation).to(self.device)
         self.network = make_network(config, data.geometry, principal).to(self.device)
         self.optimizer = make_optimizer(config, self.network)
@@ -112,7 +113,7 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.total)
         # uint8 pixels become floats a batch at a time: the whole set as floats would be four times as large.
-        x = self.images[batch].float().div_(255)
+        x = self.images[batch].permute(0, 3, 1, 2).float().div_(255)
         if config.augment and progress < _AUGMENT_END:
             x = warp(x, config.augment * (1 - progress / _AUGMENT_END), rng)
         with self.reduced_precision():
@@ -136,7 +137,7 @@ class _Loop:
         sums: dict[str, float] = {}
         rng = generator(0)  # the same noise each time, so that epochs compare
         for batch in self.validation.split(_VALIDATION_BATCH):
-            x = batch.float().div_(255)
+            x = batch.permute(0, 3, 1, 2).float().div_(255)
             with self.reduced_precision():
                 figures = self.exported.objective.validate(self.exported, x, rng)
             for name, value in figures.items():
@@ -151,7 +152,7 @@ class _Loop:
 class _Recorder:
     """What is kept of a run while its loop turns: costs, the best weights, and the files they are saved in."""
 
-    def __init__(self, run: Run, loop: _Loop) -> None:
+    def __init__(self, run: Run, loop: TrainLoop) -> None:
         self.run, self.loop = run, loop
         self.epochs: list[dict[str, Any]] = []
         self.cost_sum, self.seconds = 0.0, 0.0
@@ -291,7 +292,7 @@ def steps_in_all(config: TrainConfig, images: int) -> int:
 
 def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> int:
     """Steps that a run can do in so many seconds, its validation included, by doing a few of them."""
-    loop = _Loop(config, data, device, principal)
+    loop = TrainLoop(config, data, device, principal)
     batches = loop.batches()
     for batch in batches[:3]:  # the first ones also allocate and choose kernels
         loop.train_step(batch)
@@ -306,7 +307,7 @@ def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device
 
 
 def _tensor(images: Pixels) -> Tensor:
-    """uint8 [n, H, W, C] as the networks take them, [n, C, H, W]; gray images that may be written are not copied."""
-    if not images.flags.writeable:
-        images = images.copy()
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    """The array as a tensor that shares its memory."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a mapped file can't be written; nothing here writes images
+        return torch.from_numpy(images)

@@ -83,3 +83,30 @@ def test_tracks_of_signs_stay_on_one_side(gtsrb: Path) -> None:
     sides = [{track for track, is_held in zip(tracks, held, strict=True) if is_held == side} for side in (True, False)]
     assert not sides[0] & sides[1]
     assert 0.09 < held.mean() < 0.12
+
+
+@pytest.mark.parametrize(("level", "what"), [(0, "of one constant colour"), (None, "the same")])
+def test_images_that_do_not_differ_are_no_set(tmp_path: Path, level: int | None, what: str) -> None:
+    image = made_images(1) if level is None else np.full((1, 16, 16, 1), level, np.uint8)
+    np.save(tmp_path / "a.npy", image.repeat(2000, axis=0))
+    with pytest.raises(SourceError, match=f"2,000 that are all {what}"):
+        load_training_data(str(tmp_path / "a.npy"))
+
+
+def test_a_set_larger_than_memory_lies_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same images either way, the large ones mapped and never copied whole."""
+    np.save(tmp_path / "a.npy", made_images(3000))
+    small = load_training_data(str(tmp_path / "a.npy"))
+    monkeypatch.setattr("os.sysconf", lambda _: 700)  # 490,000 bytes of memory
+    large = load_training_data(str(tmp_path / "a.npy"))
+    assert isinstance(large.train, np.memmap) and not isinstance(small.train, np.memmap)
+    assert np.array_equal(large.train, small.train) and np.array_equal(large.validation, small.validation)
+    assert large.facts() == small.facts()
+
+
+def test_partition_keeps_every_image_once(tmp_path: Path) -> None:
+    images = made_images(2500)
+    np.save(tmp_path / "a.npy", images)
+    data = load_training_data(str(tmp_path / "a.npy"))
+    together = np.concatenate([data.train, data.validation])
+    assert sorted(image.tobytes() for image in together) == sorted(image.tobytes() for image in images)

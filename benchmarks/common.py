@@ -1,0 +1,64 @@
+"""What the benchmarks share: the machine's facts, the real commands, and results as JSON and Markdown."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Where figures were measured: processor, cores, versions."""
+    name = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = names[0] if names else name
+    return {
+        "processor": name,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "onnxruntime", "numpy")},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def aekit(*arguments: object, cwd: Path) -> dict[str, Any]:
+    """Run the real command with --json in a folder; returns its object. Its progress goes to our stderr."""
+    command = [sys.executable, "-m", "aekit", *map(str, arguments), "--json"]
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"failed with {done.returncode}: aekit {' '.join(map(str, arguments))}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows of like keys as a Markdown table."""
+    rows = list(rows)
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([_text(row.get(name)) for name in head] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)
+
+
+def save(name: str, results: dict[str, Any], markdown: str) -> None:
+    """Write results/NAME.json and results/NAME.md."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(markdown + "\n", encoding="utf-8")

@@ -1,0 +1,339 @@
+"""How well aekit learns: every figure of the README's table, by the real commands, from one command.
+
+    pip install 'aekit[train,bench]'
+    AEKIT_DATA_DIR=… python benchmarks/learning.py [--quick] [--only sizes,denoising]
+
+needs `mnist/` in AEKIT_DATA_DIR (or a network), and skips what it has no data for: `gtsrb/gtsrb-png.tar`,
+`magnetic-tile/magnetic-tile.tar`. About an hour on 2 cores; --quick takes minutes and gives rough figures. Each part
+prints a table as it ends; all of them are written to benchmarks/results/learning.json and learning.md.
+"""
+
+import argparse
+import gzip
+import hashlib
+import math
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import aekit, machine, save, table
+from peers import classical_denoisers, linear_products, product_rate, tutorial_rate
+
+from aekit.codec import Codec
+from aekit.evaluation.baselines import Pca
+from aekit.evaluation.figures import grid
+from aekit.evaluation.metrics import mse, psnr
+from aekit.named_sets import load_named_set
+from aekit.training.checkpoint import Run
+from aekit.training.config import make_config
+from aekit.training.data import load_training_data
+from aekit.training.devices import choose_precision
+from aekit.training.networks import components_wanted
+from aekit.training.reproducible import generator
+from aekit.training.trainer import Epoch, TrainLoop, load_network, train
+
+SIZES = {8: (0.0125, 0.0091), 16: (0.0073, 0.0060), 32: (0.0045, 0.0035)}
+SIZES |= {64: (0.0030, 0.0020), 128: (0.0016, 0.0010), 256: (0.0008, 0.0005)}
+BOOK_COST = 0.0231
+NOISE = 0.5
+Rows = list[dict[str, Any]]
+
+
+class Bench:
+    """A folder to work in, the time each training may take, and what parts hand to later ones."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
+
+    def budget(self, minutes: float) -> str:
+        """A training budget: the full one, or a twentieth of it."""
+        return f"{minutes * 60 / (20 if self.quick else 1):.0f}s"
+
+    def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
+        """Train and export a model, once; returns the training's result."""
+        run, out = self.folder / "runs" / name, self.folder / name
+        if out.exists():
+            return {}
+        trained = aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)
+        aekit("export", run, "--out", out, cwd=self.folder)
+        return trained
+
+    def evaluate(self, name: str, source: object) -> dict[str, Any]:
+        """Evaluate an exported model on images that it never saw."""
+        report = self.folder / "reports" / name
+        run = self.folder / "runs" / name
+        return aekit("evaluate", source, "--model", self.folder / name, "--run", run, "--out", report, cwd=self.folder)
+
+
+def sizes(bench: Bench) -> Rows:
+    """Test MSE on MNIST's 10,000 test images at six code sizes, beside PCA, through the graphs, float32 latents."""
+    rows = []
+    for code_dim, (reach, aim) in SIZES.items():
+        name = f"mnist-{code_dim}"
+        trained = bench.model(name, "mnist", 5, "--code-dim", code_dim)
+        report = bench.evaluate(name, "mnist")
+        row = {"numbers": code_dim, "PCA": report["pca_mse"], "reach": reach, "aim": aim, "MSE": report["mse"]}
+        rows.append({**row, "uint8 codes": report["uint8_mse"], "training s": trained.get("seconds")})
+    return rows
+
+
+def other_sets(bench: Bench) -> Rows:
+    """The same recipe, untouched, on colour traffic signs and on magnetic tiles, split so that no twin is shared."""
+    rows = []
+    root = Path(os.environ.get("AEKIT_DATA_DIR", "."))
+    sets = {
+        # Frames of a track, and exposures of a tile, are near duplicates: whole groups go to one side.
+        "gtsrb": (root / "gtsrb/gtsrb-png.tar", ".png", r"^(\d+/\d+)_", ("--size", "32x32")),
+        "tiles": (root / "magnetic-tile/magnetic-tile.tar", ".jpg", r"_num_(\d+)", ("--size", "64x64", "--gray")),
+    }
+    for name, (archive, suffix, group, geometry) in sets.items():
+        if not archive.exists():
+            print(f"no {archive}: {name} left out")
+            continue
+        train_folder, test_folder = unpack_split(archive, suffix, group, bench.folder / f"{name}-images")
+        for code_dim in (32, 64):
+            model = f"{name}-{code_dim}"
+            options = (*geometry, "--group-by", group, "--code-dim", code_dim)
+            trained = bench.model(model, train_folder, 1.5, *options)
+            report = bench.evaluate(model, test_folder)
+            rows.append(
+                {
+                    "set": name,
+                    "numbers": code_dim,
+                    "test images": report["images"],
+                    "PCA": report["pca_mse"],
+                    "MSE": report["mse"],
+                    "of PCA": report["mse"] / report["pca_mse"],
+                    "training s": trained.get("seconds"),
+                }
+            )
+    return rows
+
+
+def unpack_split(archive: Path, suffix: str, group: str, folder: Path) -> tuple[Path, Path]:
+    """Unpack the images into train/ and test/: a fifth of the groups to test, by the hash of what `group` matches."""
+    parts = folder / "train", folder / "test"
+    if folder.exists():
+        return parts
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile() and member.name.endswith(suffix):
+                match = re.search(group, member.name)
+                assert match is not None, member.name
+                is_test = hashlib.sha256(b"test" + match[1].encode()).digest()[0] < 256 // 5
+                tar.extract(member, parts[is_test], filter="data")
+    return parts
+
+
+def speed(bench: Bench) -> Rows:
+    """Time to the book's final cost; training throughput beside the tutorial loop and the bare products."""
+    rows: Rows = []
+    data = load_training_data("mnist")
+    began = time.monotonic()
+    config = make_config("classic", data="mnist", epochs=2 if bench.quick else 20)
+    costs = run_in_process(bench, "classic", config, data)
+    classic = (time.monotonic() - began) * 20 / config.epochs
+    for code_dim in (256, 32, 8):
+        ours = time_to_cost(code_dim, data, BOOK_COST)
+        what = f"s to an MSE of {BOOK_COST}, {code_dim} numbers, against the book's 20 epochs"
+        rows.append({"what": what, "peer": classic, "ours": ours, "ratio": classic / ours, "reach": 30.0})
+    rows[0]["what"] += f" (which end at {costs:.4f})"
+
+    steps = 60 if bench.quick else 400
+    tutorial = tutorial_rate(data.train, steps)
+    book = [(784, 256), (256, 784)]
+    for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        bare = product_rate(linear_products(book, 100, False), 100, precision)
+        config = make_config("classic-tuned", batch_size=100, precision="fp32" if name == "float32" else "bf16")
+        ours = training_rate(config, data, steps)
+        what = f"images/s, 784-256-784, batches of 100, {name}, against the tutorial loop (bare products: {bare:,.0f})"
+        rows.append({"what": what, "peer": tutorial, "ours": ours, "ratio": ours / tutorial, "reach": 2.0})
+
+    config = make_config("default", data="mnist", precision=choose_precision("cpu"))
+    components, (width, *_) = components_wanted(config, data.geometry), config.hidden
+    blocks = [(width, width)] * 2 * len(config.hidden)
+    layers = [(784, components), (components, width), *blocks, (width, config.code_dim)]
+    layers += [(config.code_dim, width), *blocks, (width, components), (components, 784)]
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    shapes = linear_products(layers, config.batch_size, False)
+    frozen = [(components, config.batch_size, 784), (784, config.batch_size, components)]  # the basis is not learned
+    shapes = [shape for shape in shapes if shape not in frozen]
+    bare = product_rate(shapes, config.batch_size, dtype)
+    ours = training_rate(config, data, steps)
+    what = f"images/s of the default recipe, {config.precision}, against its own bare products"
+    rows.append({"what": what, "peer": bare, "ours": ours, "ratio": ours / bare, "reach": 0.7})
+    return rows
+
+
+def run_in_process(bench: Bench, name: str, config: Any, data: Any) -> float:
+    """Train a config to its end; returns the last epoch's cost."""
+    path = bench.folder / "runs" / name
+    shutil.rmtree(path, ignore_errors=True)
+    epoch: Epoch = train(Run.create(path, config, data.geometry, data.facts()), data)
+    return epoch.cost
+
+
+def time_to_cost(code_dim: int, data: Any, cost: float) -> float:
+    """Seconds from the images in memory, PCA included, until the validation error is at most `cost`."""
+    began = time.monotonic()
+    config = make_config("default", data="mnist", code_dim=code_dim, precision=choose_precision("cpu"), epochs=5)
+    principal = Pca.fit(data.train, max(components_wanted(config, data.geometry), code_dim))
+    loop = TrainLoop(config, data, "cpu", principal)
+    while loop.validate()["mse"] > cost:
+        for batch in loop.batches()[:10]:
+            loop.train_step(batch)
+    return time.monotonic() - began
+
+
+def training_rate(config: Any, data: Any, steps: int) -> float:
+    """Images/s of the training loop."""
+    principal = Pca.fit(data.train[::10], max(components_wanted(config, data.geometry), 1))
+    loop = TrainLoop(config, data, "cpu", principal)
+    for batch in loop.batches()[:10]:
+        loop.train_step(batch)
+    batches = loop.batches()[:steps]
+    began = time.monotonic()
+    for batch in batches:
+        loop.train_step(batch)
+    return sum(map(len, batches)) / (time.monotonic() - began)
+
+
+def denoising(bench: Bench) -> Rows:
+    """PSNR on MNIST's test images with Gaussian noise of 0.5, clipped; the classical ones each at its best setting."""
+    options = ("--objective", "denoising", "-O", "noise=gaussian", "-O", f"strength={NOISE}", "--code-dim", 128)
+    bench.model("denoise", "mnist", 5, *options)
+    clean = load_named_set("mnist", "test")
+    rng = np.random.default_rng(0)
+    noisy = np.rint(np.clip(clean / 255 + rng.normal(0, NOISE, clean.shape), 0, 1) * 255).astype(np.uint8)
+    np.save(bench.folder / "noisy.npy", noisy)
+    aekit("denoise", "noisy.npy", "--model", "denoise", "--out", "denoised.npy", "--overwrite", cwd=bench.folder)
+    few = slice(0, 1000, 20 if bench.quick else 2)
+    rows = [{"denoiser": "none", "PSNR": psnr(mse(clean, noisy))}]
+    for name, settings in classical_denoisers().items():
+        best = max(
+            -10 * math.log10(float(np.mean([np.square(np.clip(f(x), 0, 1) - y).mean() for x, y in pairs])))
+            for pairs in [list(zip(noisy[few, :, :, 0] / 255, clean[few, :, :, 0] / 255, strict=True))]
+            for f in settings
+        )
+        rows.append({"denoiser": f"scikit-image {name}", "PSNR": best})
+    ours = psnr(mse(clean, np.load(bench.folder / "denoised.npy")))
+    above = ours - max(row["PSNR"] for row in rows)
+    shown = np.linspace(0, 9999, 10).astype(int)
+    grid([noisy[shown], np.load(bench.folder / "denoised.npy")[shown], clean[shown]]).save(
+        bench.folder / "denoised.png"
+    )
+    return [*rows, {"denoiser": "aekit", "PSNR": ours, "above the best": above, "reach": 7.0, "aim": 9.0}]
+
+
+def variational(bench: Bench) -> Rows:
+    """−ELBO in nats on test images thresholded at 0.5, 32 numbers; and samples drawn by the exported decoder."""
+    options = ("--objective", "variational", "-O", "likelihood=bernoulli", "--code-dim", 32)
+    bench.model("vae", "mnist", 6, *options)
+    network = load_network(Run.read(bench.folder / "runs/vae"))
+    x = torch.from_numpy(load_named_set("mnist", "test").copy()).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        figures = [network.objective.validate(network, x, generator(number)) for number in range(5)]
+    aekit("sample", "--n", 64, "--model", "vae", "--out", "samples.png", "--overwrite", cwd=bench.folder)
+    mean = {name: float(np.mean([draw[name] for draw in figures])) for name in figures[0]}
+    row = {"numbers": 32, "-ELBO, nats": mean["neg_elbo"], "of it KL": mean["kl"], "reach": 95.0, "aim": 90.0}
+    return [row]
+
+
+def features(bench: Bench) -> Rows:
+    """Accuracy of the 5 nearest neighbours among 60,000 codes for 10,000 queries, by objective."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    images = np.concatenate([load_named_set("mnist", split) for split in ("train", "validation")])
+    queries = load_named_set("mnist", "test")
+    labels, wanted = (read_labels(name) for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"))
+
+    def accuracy(codes: Any, queried: Any) -> float:
+        nearest = KNeighborsClassifier(5, algorithm="brute").fit(codes, labels)
+        return float((nearest.predict(queried) == wanted).mean() * 100)
+
+    flat = [part.reshape(len(part), -1).astype(np.float32) for part in (images, queries)]
+    rows: Rows = [{"codes": "raw pixels", "numbers": 784, "accuracy, %": accuracy(*flat)}]
+    for code_dim, reach, aim in ((32, 97.8, 98.3), (16, 97.2, None)):
+        pca = Pca.fit(load_named_set("mnist", "train"), code_dim)
+        projected = [(part / 255 - pca.mean) @ pca.components.T for part in flat]
+        rows.append({"codes": "PCA", "numbers": code_dim, "accuracy, %": accuracy(*projected)})
+        bench.model(f"mnist-{code_dim}", "mnist", 5, "--code-dim", code_dim)
+        options = ("--code-dim", code_dim, "--objective")
+        bench.model(f"noisy-{code_dim}", "mnist", 3, *options, "denoising", "-O", "noise=gaussian")
+        bench.model(f"vae-{code_dim}", "mnist", 3, *options, "variational")
+        for objective in ("mnist", "noisy", "vae"):
+            codec = Codec.load(bench.folder / f"{objective}-{code_dim}")
+            found = accuracy(codec.encode(images), codec.encode(queries))
+            name = {"mnist": "plain", "noisy": "denoising", "vae": "variational"}[objective]
+            rows.append({"codes": name, "numbers": code_dim, "accuracy, %": found, "reach": reach, "aim": aim})
+    return rows
+
+
+def read_labels(name: str) -> Any:
+    """Labels of MNIST, uint8 [n], from its idx file."""
+    folder = Path(os.environ.get("AEKIT_DATA_DIR", ".")) / "mnist"
+    return np.frombuffer(gzip.decompress((folder / f"{name}.gz").read_bytes()), np.uint8, offset=8)
+
+
+def sparse(bench: Bench) -> Rows:
+    """An overcomplete code of 1,024 units: how many are active an image, and the test MSE."""
+    network = ("--network", "mlp", "--hidden", "none", "--code-dim", 1024, "--objective", "sparse")
+    rows = []
+    for penalty in ("topk", "kl"):
+        bench.model(f"sparse-{penalty}", "mnist", 2, *network, "-O", f"penalty={penalty}")
+        trained = load_network(Run.read(bench.folder / f"runs/sparse-{penalty}"))
+        x = torch.from_numpy(load_named_set("mnist", "test").copy()).permute(0, 3, 1, 2) / 255
+        with torch.no_grad():
+            figures = trained.objective.validate(trained, x, generator(0))
+        report = bench.evaluate(f"sparse-{penalty}", "mnist")
+        share = figures["used"]
+        rows.append({"penalty": penalty, "units": 1024, "active an image": figures["active"], "ever active": share})
+        rows[-1]["MSE"] = report["mse"]
+    return rows
+
+
+PARTS: dict[str, Callable[[Bench], Rows]] = {
+    "speed": speed,
+    "sizes": sizes,
+    "sets": other_sets,
+    "denoising": denoising,
+    "variational": variational,
+    "features": features,
+    "sparse": sparse,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the time for each training")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, of: " + ", ".join(PARTS))
+    parser.add_argument("--work", type=Path, help="folder for the models; kept (default: a temporary one)")
+    arguments = parser.parse_args()
+    folder = arguments.work or Path(tempfile.mkdtemp(prefix="aekit-learning-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    bench, results, sections = Bench(folder.resolve(), arguments.quick), {}, []
+    for name in arguments.only.split(","):
+        rows = PARTS[name](bench)
+        title = (PARTS[name].__doc__ or "").split("\n")[0]
+        print(f"\n{title}\n\n{table(rows)}\n", flush=True)
+        results[name] = rows
+        sections.append(f"## {title}\n\n{table(rows)}")
+        about = machine()
+        where = ", ".join(f"{key} {value}" for key, value in about.items())
+        note = "Rough figures of a --quick run. " if arguments.quick else ""
+        head = f"# Learning\n\n{note}Made by `python benchmarks/learning.py` on: {where}.\n\n"
+        name = "learning-quick" if arguments.quick else "learning"
+        save(name, {"machine": about, "quick": arguments.quick, **results}, head + "\n\n".join(sections))
+    print(f"models and pictures: {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,8 @@ class Bundle:
     variant: str
     """`fp32`, or the reduced precision the graphs run in."""
     manifest: dict[str, Any]
-    """model.json whole: adds the files' checksums, the measured parity and facts of the training."""
+    """model.json whole: adds the files' checksums, the measured parity, facts of the training and of the latents (see
+    aekit.sampling)."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -59,7 +60,7 @@ class Bundle:
         for name in ("model_id", "variant"):
             if not isinstance(manifest.get(name), str) or not 0 < len(manifest[name]) <= 64:
                 raise BundleError(f"{file}: {name}", expected="a short text", found=repr(manifest.get(name))[:80])
-        for name in ("files", "training"):  # the parts of the rest that a device or an evaluation reads
+        for name in ("files", "training", "latent"):  # the parts of the rest that a device or an evaluation reads
             if not isinstance(manifest.get(name, {}), dict):
                 raise BundleError(f"{file}: {name}", expected="a table", found=repr(manifest[name])[:80])
         return cls(path, spec, manifest["model_id"], manifest["variant"], manifest)

@@ -36,9 +36,10 @@ from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
 from aekit.training.data import load_training_data
 from aekit.training.devices import choose_precision
+from aekit.training.loop import TrainLoop
 from aekit.training.networks import components_wanted
 from aekit.training.reproducible import generator
-from aekit.training.trainer import Epoch, TrainLoop, load_network, train
+from aekit.training.trainer import Epoch, load_network, train
 
 SIZES = {8: (0.0125, 0.0091), 16: (0.0073, 0.0060), 32: (0.0045, 0.0035)}
 SIZES |= {64: (0.0030, 0.0020), 128: (0.0016, 0.0010), 256: (0.0008, 0.0005)}
@@ -224,10 +225,10 @@ def denoising(bench: Bench) -> Rows:
             for f in settings
         )
         rows.append({"denoiser": f"scikit-image {name}", "PSNR": best})
-    ours = psnr(mse(clean, np.load(bench.folder / "denoised.npy")))
+    ours = psnr(mse(clean, np.load(bench.folder / "denoised.npy", allow_pickle=False)))
     above = ours - max(row["PSNR"] for row in rows)
     shown = np.linspace(0, 9999, 10).astype(int)
-    grid([noisy[shown], np.load(bench.folder / "denoised.npy")[shown], clean[shown]]).save(
+    grid([noisy[shown], np.load(bench.folder / "denoised.npy", allow_pickle=False)[shown], clean[shown]]).save(
         bench.folder / "denoised.png"
     )
     return [*rows, {"denoiser": "aekit", "PSNR": ours, "above the best": above, "reach": 7.0, "aim": 9.0}]

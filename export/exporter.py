@@ -23,6 +23,7 @@ from aekit.export.graphs import (
 from aekit.export.parity import measure_parity
 from aekit.images import Pixels
 from aekit.outputs import staged_folder
+from aekit.sampling import LatentGaussian
 from aekit.spec import ModelSpec
 from aekit.training.checkpoint import Run
 from aekit.training.data import TrainingData
@@ -42,7 +43,8 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
     """
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder:
         network = load_network(run)
-        units = CodeUnits.calibrated(_latents(network, data.train))
+        latents = _latents(network, data.train)
+        units = CodeUnits.calibrated(latents)
         encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
         folded = network.folded()
         spec, variant = run.config.spec(run.geometry), "fp32"
@@ -62,6 +64,7 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
         facts: dict[str, Any] = {
             "made_by": f"aekit {__version__}, torch {torch.__version__}, opset {OPSET}",
             "training": {**data.facts(), "run_id": run.run_id},
+            "latent": _latent_gaussian(network, units, latents).to_dict(),
             "parity": measure_parity(encoder, decoder, codec, data.validation).to_dict(),
             "validation": storage_cost(codec, data.validation),
         }
@@ -82,6 +85,15 @@ def storage_cost(codec: Codec, images: Pixels) -> dict[str, float]:
     """What rounding latents to uint8 codes costs on these images: MSE of both, and the loss of PSNR in dB."""
     exact, stored = (mse(images, codec.reconstruct(images, dtype)) for dtype in ("float32", "uint8"))
     return {"mse": exact, "mse_uint8_codes": stored, "uint8_cost_db": psnr(exact) - psnr(stored)}
+
+
+@torch.no_grad()
+def _latent_gaussian(network: Autoencoder, units: CodeUnits, latents: Tensor) -> LatentGaussian:
+    """How latents in code units are distributed: as the prior that the network was trained towards, or as those of the
+    training images, `latents` [n, D] in the network's units."""
+    if network.objective.has_prior:
+        return LatentGaussian.prior(units.scale.numpy(), units.offset.numpy())
+    return LatentGaussian.fitted(units(latents).numpy())
 
 
 @torch.no_grad()

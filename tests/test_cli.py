@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import typer
 from conftest import TINY, Run, json_output, made_images, one_line_error, tree, write_pictures
+from PIL import Image
+from test_bundle import rewrite
 from test_codes import rewrite_header
 from test_images import png
 from typer.testing import CliRunner
 
+from aekit.bundle import Bundle
 from aekit.cli import app
 from aekit.cli.common import duration, finite
 from aekit.errors import AekitError, MissingExtra, OutputExists
@@ -52,7 +55,7 @@ def test_compress_reconstruct_and_info_with_json(aekit: Run, pictures: Path, tmp
     assert (back["out"], back["images"], back["skipped"]) == ("reconstructed", 12, [])
     assert set(tree(tmp_path / "reconstructed")) == {*tree(pictures), "aekit.json"} - {"b/bad.png"}
     assert json_output(aekit("info", "codes.npy", "--json"))["count"] == 12
-    assert json_output(aekit("info", TINY, "--json"))["model_id"] == "938414c271421b2c"
+    assert json_output(aekit("info", TINY, "--json"))["model_id"] == Bundle.read(TINY).model_id
 
 
 def test_without_json_it_says_what_lies_where_and_what_ran(tmp_path: Path, pictures: Path) -> None:
@@ -96,6 +99,53 @@ def test_a_place_where_nothing_is_utf8_and_a_name_that_is_none(aekit: Run, tmp_p
     found = {os.fsencode(name) for name in tree(tmp_path / "zurück")}
     assert found == {b"a/\xff\xc3.png", b"b/001.png", "b/ü.png".encode(), b"aekit.json"}
     assert aekit("--help", **PLAIN).returncode == 0
+
+
+def test_denoise_lists_what_it_skips_and_says_what_the_model_is_for(aekit: Run, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "b/bad.png").touch()
+    done = aekit("denoise", pictures, "--out", "clean", "--model", TINY, "--provider", "cpu", "--json")
+    assert done.returncode == 3
+    made = json.loads(done.stdout)
+    assert (made["out"], made["images"], made["provider"]) == ("clean", 12, "cpu")
+    assert made["skipped"] == [{"path": "b/bad.png", "error": "empty file"}]
+    assert done.stderr.splitlines() == [
+        f"{TINY} was trained for the objective plain, not to take noise away: "
+        "for that train with --objective denoising",
+        "skipped b/bad.png: empty file",
+    ]
+    assert set(tree(tmp_path / "clean")) == {*tree(pictures), "aekit.json"} - {"b/bad.png"}
+
+
+def test_sample_draws_one_picture(tmp_path: Path, pictures: Path) -> None:
+    out = tmp_path / "new" / "grid.png"
+    common = ("--out", out, "--model", TINY, "--provider", "cpu")
+    status, said = invoke("sample", *common, "--n", 7, "--json")
+    assert (status, {**json.loads(said), "out": ""}) == (
+        0,
+        {
+            "out": "",
+            "images": 7,
+            "rows": 3,
+            "columns": 3,
+            "seed": 0,
+            "model_id": Bundle.read(TINY).model_id,
+            "provider": "cpu",
+        },
+    )
+    first = out.read_bytes()
+    assert Image.open(out).size == (3 * 66 + 2, 3 * 66 + 2)
+    for arguments, same in ((("--n", 7, "--seed", 0), True), (("--n", 7, "--seed", 1), False)):
+        assert invoke("sample", *common, *arguments, "--overwrite")[0] == 0
+        assert (out.read_bytes() == first) == same
+    assert "64 images of random latents" in invoke("sample", *common, "--overwrite")[1]
+    assert Image.open(out).size == (8 * 66 + 2, 8 * 66 + 2)
+    ends = (pictures / "a/000.png", pictures / "b/001.png")
+    assert "10 images between two" in invoke("sample", *common, "--interpolate", *ends, "--overwrite")[1]
+    picture = np.asarray(Image.open(out))
+    assert picture.shape == (66 + 2, 12 * 66 + 2)
+    for left, path in ((2, ends[0]), (2 + 11 * 66, ends[1])):  # the originals, four times as large, at the ends
+        np.testing.assert_array_equal(picture[2:66:4, left : left + 64 : 4], np.asarray(Image.open(path)))
+    assert [path.name for path in out.parent.iterdir()] == ["grid.png"]
 
 
 # --- exit statuses
@@ -157,6 +207,23 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["reconstruct", "lost.npy"], "give --no-index"),
         (["reconstruct", "none.npy"], "nothing there"),
         (["info", "none.npy"], "nothing there"),
+        (["denoise", "pictures", "--out", "pictures", "--overwrite"], "aekit did not make it"),
+        (["denoise", "pictures", "--out", "codes.npy"], "codes.npy: expected a path that is free"),
+        (["denoise", "pictures", "--out", "new.npy", "--original-size"], "--original-size: expected a folder"),
+        (["denoise", "pictures", "--out", "new", "--on-error", "stop"], "skip or fail"),
+        (["denoise", "bad", "--out", "new"], "at least one readable image"),
+        (["denoise", "nowhere", "--out", "new"], "nowhere: expected a folder"),
+        (["sample", "--out", "new.jpg"], "new.jpg: expected a name that ends in .png"),
+        (["sample", "--out", "there.png"], "there.png: expected a path that is free"),
+        (["sample", "--out", "new.png", "--n", "0"], "--n: expected 1 to 10,000 images, found 0"),
+        (["sample", "--out", "new.png", "--n", "10001"], "--n: expected 1 to 10,000 images, found 10,001"),
+        (["sample", "--out", "new.png", "--seed", "-1"], "--seed: expected 0 or more"),
+        (["sample", "--out", "new.png", "--model", "old"], "latent: expected how latents are distributed"),
+        (["sample", "--out", "new.png", "--model", "nowhere"], "expected a model folder"),
+        (["sample", "--out", "new.png", "--interpolate", "there.png", "no.png"], "no.png: No such file"),
+        (["sample", "--out", "new.png", "--interpolate", "bad/x.png", "there.png"], "x.png: empty file"),
+        (["sample", "--out", "new.png", "--interpolate", "a", "b", "--n", "1"], "--n: expected 2 to 10,000"),
+        (["sample", "--out", "new.png", "--interpolate", "a", "b", "--seed", "1"], "--seed: expected none"),
         (["export", "nowhere", "--out", "pictures"], "it holds no model.json"),
     ],
 )
@@ -171,6 +238,9 @@ def test_each_mistake_is_a_named_error(
     (tmp_path / "lost.jsonl").unlink()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.png").touch()
+    shutil.copy(tmp_path / "pictures" / "a" / "000.png", tmp_path / "there.png")
+    shutil.copytree(TINY, tmp_path / "old")
+    rewrite(tmp_path / "old", latent=None)
     before = tree(tmp_path)
     with pytest.raises(AekitError) as caught:
         invoke(*arguments)

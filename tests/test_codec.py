@@ -43,7 +43,8 @@ def test_codes_are_the_latents_rounded_and_halved_in_precision(tiny_codec: Codec
     latents = tiny_codec.encode(IMAGES)
     np.testing.assert_array_equal(tiny_codec.encode(IMAGES, "uint8"), np.clip(np.rint(latents), 0, 255))
     np.testing.assert_array_equal(tiny_codec.encode(IMAGES, "float16"), latents.astype(np.float16))
-    assert 0 <= latents.min() < 60 < 190 < latents.max() <= 255  # code units: most of a byte's range is used
+    # Code units: most of a byte's range is used; images that were not trained on may go a little beyond it.
+    assert -10 < latents.min() < 60 < 190 < latents.max() < 265
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 256])

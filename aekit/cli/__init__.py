@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from aekit._version import __version__
-from aekit.cli import compress, evaluate, export, info, reconstruct, train
+from aekit.cli import compress, denoise, evaluate, export, info, reconstruct, sample, train
 from aekit.cli.common import note, report_error
 from aekit.errors import AekitError
 
@@ -52,7 +52,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for module in (train, export, compress, reconstruct, evaluate, info):
+for module in (train, export, compress, reconstruct, evaluate, denoise, sample, info):
     name = module.__name__.rpartition(".")[2]
     app.command(name)(_interruptible(getattr(module, name)))
 

@@ -29,6 +29,13 @@ ProviderOption = Annotated[
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of the graph; all cores if not given.", min=1)]
 BatchOption = Annotated[int, typer.Option(help="Images a run of the graph; results do not depend on it.", min=1)]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
+]
+OnErrorOption = Annotated[
+    str, typer.Option(help="An unreadable image: skip lists it and goes on (exit status 3), fail stops.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that aekit made before.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 

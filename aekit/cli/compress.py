@@ -9,8 +9,10 @@ from aekit.cli.common import (
     BatchOption,
     JsonOption,
     ModelOption,
+    OnErrorOption,
     OverwriteOption,
     ProviderOption,
+    SourceArgument,
     ThreadsOption,
     finish,
     progress_line,
@@ -18,19 +20,14 @@ from aekit.cli.common import (
 
 
 def compress(
-    source: Annotated[
-        str,
-        typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
-    ],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option(help="Code file to write; its index lies beside it, as .jsonl.")],
     model: ModelOption = Path("model"),
     dtype: Annotated[str, typer.Option(help="What a number is kept as: float32, float16 or uint8.")] = "float32",
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
-    on_error: Annotated[
-        str, typer.Option(help="An unreadable image: skip lists it and goes on (exit status 3), fail stops.")
-    ] = "skip",
+    on_error: OnErrorOption = "skip",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -26,5 +26,8 @@ def info(
     bundle = Bundle.read(path)
     what = f"{bundle.variant}, {bundle.spec.geometry}, {bundle.spec.code_dim} numbers a code"
     lines = [f"{path}: model {bundle.model_id}, {what}"]
-    lines += [f"  {name}: {value}" for name, value in bundle.manifest.items() if name not in ("spec", "model_id")]
-    emit({"path": str(path), **bundle.manifest}, lines, as_json)
+    facts = dict(bundle.manifest)
+    if "latent" in facts:  # its arrays, as base64, are of no use to a reader
+        facts["latent"] = {"source": facts["latent"].get("source"), "holds": sorted(facts["latent"])}
+    lines += [f"  {name}: {value}" for name, value in facts.items() if name not in ("spec", "model_id")]
+    emit({"path": str(path), **facts}, lines, as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aekit.cli import parse
 from aekit.cli.common import JsonOption, duration, emit, need_extra, note, progress_line
 from aekit.errors import OptionError
 from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
@@ -104,10 +105,10 @@ def train(
 
     given: dict[str, object] = {
         "network": network,
-        "hidden": _sizes(hidden),
+        "hidden": parse.sizes(hidden),
         "objective": objective,
         "code_dim": code_dim,
-        "options": _options(option),
+        "options": parse.options(option),
     }
     given |= {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "group_by": group_by}
     torch_device = choose_device(device)
@@ -123,14 +124,14 @@ def train(
     else:
         text = data or "mnist-5k"
         channels = None if gray is None else 1 if gray else 3
-        loaded = load_training_data(text, _size(size), channels, group_by or "")
+        loaded = load_training_data(text, parse.size(size), channels, group_by or "")
         if loaded.kind in ("folder", "array"):
             text = str(Path(text).resolve())
         config = make_config(preset, **given, data=text)
         if config.precision == "auto":
             config = dataclasses.replace(config, precision=choose_precision(torch_device))
         path = out or fresh_run(f"{_stem(text)}-{config.code_dim}")
-        run, principal = _new_run(path, config, loaded, torch_device, _seconds(budget))
+        run, principal = _new_run(path, config, loaded, torch_device, parse.seconds(budget))
     for record in loaded.skipped:
         note(f"skipped {record.path}: {record.error}")
     note(
@@ -162,7 +163,8 @@ def train(
 def _run(run: "Run", data: "TrainingData", device: str, principal: "Pca | None") -> "Epoch | None":
     """Train with a line an epoch, from the principal components or, without them, from the run's checkpoint; None if
     the user stopped the run."""
-    from aekit.training.trainer import Interrupted, steps_in_all, steps_per_epoch, train
+    from aekit.training.loop import steps_in_all, steps_per_epoch
+    from aekit.training.trainer import Interrupted, train
 
     total = steps_in_all(run.config, len(data.train))
     epochs = -(-total // steps_per_epoch(run.config, len(data.train)))
@@ -189,7 +191,7 @@ def _new_run(
     """The folder of a new run, with the baseline that evaluation will hold it against, and the principal components
     that the network may start from."""
     from aekit.training.checkpoint import Run
-    from aekit.training.trainer import steps_within
+    from aekit.training.loop import steps_within
 
     began = time.monotonic()
     principal = _principal(config, data)
@@ -225,44 +227,6 @@ def _principal(config: "TrainConfig", data: "TrainingData") -> "Pca":
 def _figures(figures: dict[str, float]) -> str:
     """Validation figures on one line."""
     return "  ".join(f"{name} {value:.5f}" if value < 1 else f"{name} {value:.2f}" for name, value in figures.items())
-
-
-def _options(texts: list[str] | None) -> dict[str, str] | None:
-    if not texts:
-        return None
-    pairs = [text.partition("=") for text in texts]
-    for text, (name, equals, value) in zip(texts, pairs, strict=True):
-        if not (name and equals and value):
-            raise OptionError("--option", expected="NAME=VALUE", found=repr(text))
-    return {name: value for name, _, value in pairs}
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None or float(match[1]) <= 0:
-        raise OptionError("--budget", expected="a time such as 90s, 5m or 1h", found=repr(text))
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    if text == "none":
-        return ()
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise OptionError("--hidden", expected="sizes such as 512,256, or none", found=repr(text))
-    return tuple(map(int, text.split(",")))
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32", found=repr(text))
-    return int(match[1]), int(match[2])
 
 
 def _stem(data: str) -> str:

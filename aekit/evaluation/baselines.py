@@ -35,7 +35,7 @@ class Pca:
         step = -(-images.size // MOST_VALUES)
         flat = images[::step].reshape(-1, images[0].size).astype(np.float32) / np.float32(255)
         fitted = PCA(min(code_dim, *flat.shape), random_state=0).fit(flat)
-        scales = np.sqrt(np.maximum(fitted.explained_variance_, 0))
+        scales = np.sqrt(np.nan_to_num(np.maximum(fitted.explained_variance_, 0)))  # NaN for a single image
         return cls(*(part.astype(np.float32) for part in (fitted.mean_, fitted.components_, scales)))
 
     def leading(self, code_dim: int) -> "Pca":

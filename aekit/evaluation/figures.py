@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aekit.images import Pixels
+from aekit.errors import OptionError
+from aekit.images import MAX_PIXELS, Pixels
+from aekit.spec import Geometry
 
 _GAP = 2
 _LEAST_SIDE = 64
@@ -13,9 +15,10 @@ _LEAST_SIDE = 64
 
 
 def grid(rows: list[Pixels]) -> Image.Image:
-    """A picture of rows of images, each uint8 [k, H, W, C] of the same k and geometry, with thin white gaps."""
+    """A picture of rows of images, each uint8 [k, H, W, C] of one geometry, with thin white gaps; no row is longer than
+    the first."""
     count, height, width, channels = rows[0].shape
-    scale = max(1, -(-_LEAST_SIDE // max(height, width)))
+    scale = _scale(height, width)
     step_y, step_x = height * scale + _GAP, width * scale + _GAP
     canvas = np.full((len(rows) * step_y + _GAP, count * step_x + _GAP, channels), 255, np.uint8)
     for r, images in enumerate(rows):
@@ -24,6 +27,20 @@ def grid(rows: list[Pixels]) -> Image.Image:
             large = image.repeat(scale, axis=0).repeat(scale, axis=1)
             canvas[y : y + height * scale, x : x + width * scale] = large
     return Image.fromarray(canvas if channels == 3 else canvas[:, :, 0])
+
+
+def check_grid(rows: int, columns: int, geometry: Geometry) -> None:
+    """Raise OptionError if a grid of so many images would be too large a picture to be read again."""
+    scale = _scale(geometry.height, geometry.width)
+    cell = (geometry.height * scale + _GAP) * (geometry.width * scale + _GAP)
+    if rows * columns * cell > MAX_PIXELS:
+        raise OptionError(
+            "--n", expected=f"a picture of at most {MAX_PIXELS // cell:,} images", found=f"{rows} x {columns}"
+        )
+
+
+def _scale(height: int, width: int) -> int:
+    return max(1, -(-_LEAST_SIDE // max(height, width)))
 
 
 def save_reconstructions(path: Path, images: Pixels, reconstructions: Pixels) -> None:

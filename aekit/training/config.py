@@ -47,7 +47,7 @@ class TrainConfig:
     ema: float = 0.9995
     """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none, and then the
     last weights are exported instead of the best."""
-    augment: float = 0.5
+    augment: float = 1.0
     """Share of a batch that is warped a little; falls to 0 over the first 90 % of the run."""
     precision: str = "auto"
     """`fp32`, or `bf16` for the matrix products; `auto` is bf16 where the processor has it."""

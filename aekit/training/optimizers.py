@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -34,15 +34,17 @@ class Tf1RMSProp(torch.optim.Optimizer):
         """One update of every parameter that has a gradient."""
         assert closure is None
         for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
-                state: dict[str, Any] = self.state[param]
-                if not state:
-                    state["mean_square"] = torch.ones_like(param)
-                mean_square = state["mean_square"]
-                mean_square.mul_(group["decay"]).addcmul_(param.grad, param.grad, value=1 - group["decay"])
-                param.addcdiv_(param.grad, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
+            params = [param for param in group["params"] if param.grad is not None]
+            for param in params:
+                if not self.state[param]:
+                    self.state[param]["mean_square"] = torch.ones_like(param)
+            gradients = [param.grad for param in params]
+            mean_squares = [self.state[param]["mean_square"] for param in params]
+            torch._foreach_mul_(mean_squares, group["decay"])
+            torch._foreach_addcmul_(mean_squares, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_add(mean_squares, group["eps"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_addcdiv_(params, gradients, roots, -group["lr"])
         return None
 
 

@@ -1,11 +1,8 @@
-"""The training loop, from the first batch to the saved weights."""
+"""A training run from the first batch to the saved weights: epochs, validation, checkpoints."""
 
-import copy
 import math
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,22 +11,12 @@ from torch import Tensor
 
 from aekit.errors import CheckpointError, TrainingError
 from aekit.evaluation.baselines import Pca
-from aekit.images import Pixels
-from aekit.training.augment import warp
 from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run, check_fit
-from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData
-from aekit.training.networks import Autoencoder, make_network
-from aekit.training.optimizers import learning_rate, make_optimizer
-from aekit.training.reproducible import StopSignal, generator, stop_on_signal
+from aekit.training.loop import TrainLoop
+from aekit.training.networks import Autoencoder, components_wanted, make_network
+from aekit.training.reproducible import StopSignal, flushed_denormals, stop_on_signal
 
-_VALIDATION_BATCH = 1000
-_VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
-"""Images a default run trains on, counting each as often as it comes, and the epochs that may come to."""
-_AUGMENT_END = 0.9
-"""Share of the run after which images are left as they are, so that the last word is theirs."""
-_EMA_EVERY = 4
-"""Steps between two updates of the averaged weights: each reads and writes all of them."""
 _SAVE_SECONDS = 10.0
 """Epochs of a small set take a tenth of a second: checkpoints are not written more often than this."""
 _PATIENCE = 0.3
@@ -70,83 +57,20 @@ def train(
 
     With `resume` the run goes on from its checkpoint; on the CPU, with the same number of threads, it ends with the
     same bits as a run that was never interrupted. `principal` are components of the training images, for networks that
-    start from them. `on_step` is told the number of steps done.
+    start from them; they are fitted if not given. `on_step` is told the number of steps done.
 
     Raises TrainingError if the cost stops being a number, Interrupted after SIGINT or SIGTERM, with the state saved,
     CheckpointError if there is nothing sound to resume.
     """
+    wanted = components_wanted(run.config, data.geometry)
+    if wanted and principal is None and not resume:
+        principal = Pca.fit(data.train, wanted)
     loop = TrainLoop(run.config, data, device, principal)
     recorder = _Recorder(run, loop)
     if resume:
         recorder.restore()
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, flushed_denormals():
         return recorder.run_epochs(stop, on_epoch, on_step)
-
-
-class TrainLoop:
-    """The network, its optimizer and the images: everything a step needs and changes."""
-
-    def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
-        torch.set_flush_denormal(True)  # denormal weights and moments make the CPU several times slower
-        self.config, self.device = config, torch.device(device)
-        self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C], mapped where it is mapped
-        self.validation = _tensor(data.validation).to(self.device)
-        self.network = make_network(config, data.geometry, principal).to(self.device)
-        self.optimizer = make_optimizer(config, self.network)
-        self.averaged = copy.deepcopy(self.network)
-        self.exported = self.averaged if config.ema else self.network
-        self.per_epoch = steps_per_epoch(config, len(self.images))
-        self.total = steps_in_all(config, len(self.images))
-        self.step = 0
-
-    def batches(self) -> tuple[Tensor, ...]:
-        """Rows of the images of each step that the current epoch has left."""
-        epoch, first = divmod(self.step, self.per_epoch)
-        order = torch.randperm(len(self.images), generator=generator(self.config.seed, 0, epoch)).to(self.device)
-        left = self.total - epoch * self.per_epoch
-        return order.split(self.config.batch_size)[first:left]
-
-    def train_step(self, batch: Tensor) -> Tensor:
-        """One update on the images of these rows; returns the cost, still on the device."""
-        config, progress = self.config, self.step / self.total
-        rng = generator(config.seed, 1, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step, self.total)
-        # uint8 pixels become floats a batch at a time: the whole set as floats would be four times as large.
-        x = self.images[batch].permute(0, 3, 1, 2).float().div_(255)
-        if config.augment and progress < _AUGMENT_END:
-            x = warp(x, config.augment * (1 - progress / _AUGMENT_END), rng)
-        with self.reduced_precision():
-            loss = self.network.objective.loss(self.network, x, rng, progress)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        self.optimizer.step()
-        self.step += 1
-        if config.ema and self.step % _EMA_EVERY == 0:
-            # A short memory at first: the average covers at most about a tenth of the steps so far.
-            decay = min(config.ema**_EMA_EVERY, 1 - 10 / (self.step / _EMA_EVERY + 10))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
-        return loss.detach()
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """The objective's figures on the held-out images: means over them, of the weights that would be exported."""
-        sums: dict[str, float] = {}
-        rng = generator(0)  # the same noise each time, so that epochs compare
-        for batch in self.validation.split(_VALIDATION_BATCH):
-            x = batch.permute(0, 3, 1, 2).float().div_(255)
-            with self.reduced_precision():
-                figures = self.exported.objective.validate(self.exported, x, rng)
-            for name, value in figures.items():
-                sums[name] = sums.get(name, 0.0) + value * len(x)
-        return {name: value / len(self.validation) for name, value in sums.items()}
-
-    def reduced_precision(self) -> AbstractContextManager[Any]:
-        """The matrix products inside in bfloat16, if the run is to have it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
 
 class _Recorder:
@@ -277,37 +201,3 @@ def load_network(run: Run) -> Autoencoder:
     check_fit(network, weights, str(run.path / WEIGHTS))
     network.load_state_dict(weights)
     return network.eval()
-
-
-def steps_per_epoch(config: TrainConfig, images: int) -> int:
-    """Steps in a pass over this many training images."""
-    return math.ceil(images / config.batch_size)
-
-
-def steps_in_all(config: TrainConfig, images: int) -> int:
-    """Steps in a run on this many training images."""
-    epochs = config.epochs or min(max(_VISITS // images, _FEWEST_EPOCHS), _MOST_EPOCHS)
-    return config.steps or epochs * steps_per_epoch(config, images)
-
-
-def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> int:
-    """Steps that a run can do in so many seconds, its validation included, by doing a few of them."""
-    loop = TrainLoop(config, data, device, principal)
-    batches = loop.batches()
-    for batch in batches[:3]:  # the first ones also allocate and choose kernels
-        loop.train_step(batch)
-    began, done = time.monotonic(), 0
-    while time.monotonic() - began < min(2.0, 0.05 * seconds) or not done:
-        loop.train_step(batches[done % len(batches)])
-        done += 1
-    step = (time.monotonic() - began) / done
-    began = time.monotonic()
-    loop.validate()
-    return max(1, round(seconds / (step + (time.monotonic() - began) / loop.per_epoch)))
-
-
-def _tensor(images: Pixels) -> Tensor:
-    """The array as a tensor that shares its memory."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a mapped file can't be written; nothing here writes images
-        return torch.from_numpy(images)

@@ -10,10 +10,12 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 from conftest import made_images  # noqa: E402
 
+from aekit.evaluation.baselines import Pca  # noqa: E402
 from aekit.export.exporter import export_run  # noqa: E402
 from aekit.training.checkpoint import Run  # noqa: E402
 from aekit.training.config import make_config  # noqa: E402
 from aekit.training.data import load_training_data  # noqa: E402
+from aekit.training.networks import components_wanted  # noqa: E402
 from aekit.training.trainer import train  # noqa: E402
 
 
@@ -23,7 +25,7 @@ def main(scratch: Path) -> None:
     config = make_config("default", data=str(scratch / "blobs.npy"), code_dim=4, hidden=(24,), epochs=40, batch_size=32)
     data = load_training_data(config.data)
     run = Run.create(scratch / "run", config, data.geometry, data.facts())
-    train(run, data)
+    train(run, data, principal=Pca.fit(data.train, components_wanted(config, data.geometry)))
     export_run(run, data, HERE / "tiny", overwrite=True)
 
 

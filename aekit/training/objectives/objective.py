@@ -20,6 +20,11 @@ class Objective(ABC):
     criterion = "mse"
     """The figure of `validate` that picks the weights to keep; less is better."""
 
+    @property
+    def has_prior(self) -> bool:
+        """Whether latents are pulled towards N(0, I), so that a draw from it decodes to a likely image."""
+        return False
+
     def encoder_outputs(self, code_dim: int) -> int:
         """Numbers the encoder gives an image, for a code of `code_dim`."""
         return code_dim

@@ -55,9 +55,9 @@ class Sparse(Objective):
         """The units' activations, most of them 0 (topk) or near 0 (kl)."""
         if self.penalty == "kl":
             return features.sigmoid()
-        positive = features.relu()
-        least = positive.topk(self.active, dim=1).values[:, -1:]
-        return positive * (positive >= least)
+        # By place and not by a threshold: in bfloat16 many activations are equal, and all of those would stay.
+        largest, places = features.relu().topk(self.active, dim=1)
+        return torch.zeros_like(features).scatter(1, places, largest)
 
     def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The error, and for kl the penalty."""

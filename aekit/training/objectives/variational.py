@@ -20,6 +20,8 @@ from aekit.training.objectives.objective import Objective
 if TYPE_CHECKING:
     from aekit.training.networks import Autoencoder
 
+_LOGITS = 10.0
+"""Logits that a step from black to white spans, for the Bernoulli likelihood."""
 _LIKELIHOODS = ("gaussian", "bernoulli")
 
 
@@ -47,6 +49,11 @@ class Variational(Objective):
                 "beta and warmup", expected="0 to 10000 and 0 to 1", found=f"{self.beta:g} and {self.warmup:g}"
             )
 
+    @property
+    def has_prior(self) -> bool:
+        """Unless β is 0."""
+        return self.beta > 0
+
     def encoder_outputs(self, code_dim: int) -> int:
         """A mean and a log variance for each number of the code."""
         return 2 * code_dim
@@ -61,7 +68,11 @@ class Variational(Objective):
 
     def image(self, outputs: Tensor) -> Tensor:
         """The likelihood's mean."""
-        return outputs.sigmoid() if self.likelihood == "bernoulli" else outputs
+        return self._logits(outputs).sigmoid() if self.likelihood == "bernoulli" else outputs
+
+    def _logits(self, outputs: Tensor) -> Tensor:
+        """Outputs on the scale of pixels, where networks start and learn best, as logits."""
+        return _LOGITS * (outputs - 0.5)
 
     def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The cost above of a batch, with one sample of z an image; nats an image."""
@@ -83,7 +94,8 @@ class Variational(Objective):
         outputs = network.decoder(mean + (0.5 * log_variance).exp() * noise)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / len(x)
         if self.likelihood == "bernoulli":
-            return binary_cross_entropy_with_logits(outputs, self.prepare(x), reduction="sum") / len(x), divergence
+            logits, target = self._logits(outputs), self.prepare(x)
+            return binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(x), divergence
         pixels = x[0].numel()
         variance = (outputs - x).square().mean().clamp(min=1e-8)
         return pixels / 2 * (math.log(2 * math.pi) + 1 + variance.log()), divergence

@@ -1,0 +1,65 @@
+"""aekit denoise: images through the model, straight to images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aekit.cli.common import (
+    BatchOption,
+    JsonOption,
+    ModelOption,
+    OnErrorOption,
+    OverwriteOption,
+    ProviderOption,
+    SourceArgument,
+    ThreadsOption,
+    finish,
+    note,
+    progress_line,
+)
+
+
+def denoise(
+    source: SourceArgument,
+    out: Annotated[
+        Path, typer.Option(help="Folder for PNG files, in the tree the images come from; or a name ending in .npy.")
+    ],
+    model: ModelOption = Path("model"),
+    original_size: Annotated[
+        bool, typer.Option("--original-size", help="Scale each PNG to the size its image had.")
+    ] = False,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    batch_size: BatchOption = 256,
+    on_error: OnErrorOption = "skip",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the noise from images with a model that was trained to: aekit train --objective denoising.
+
+    Images go through the encoder and the decoder and are written as PNG files, without a code file in between.
+    """
+    from aekit import jobs
+    from aekit.codec import Codec
+    from aekit.sources import open_source
+
+    codec = Codec.load(model, provider, threads)
+    images = open_source(source)
+    if codec.spec.objective != "denoising":
+        note(
+            f"{model} was trained for the objective {codec.spec.objective}, not to take noise away: "
+            "for that train with --objective denoising"
+        )
+    with progress_line(len(images), "denoising") as show:
+        summary = jobs.denoise(
+            images,
+            out,
+            codec,
+            original_size=original_size,
+            batch_size=batch_size,
+            on_error=on_error,
+            overwrite=overwrite,
+            progress=show,
+        )
+    finish(summary, "images", as_json)

@@ -1,0 +1,69 @@
+"""aekit sample: a picture of what the decoder makes of random latents, or of those between two images."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit
+
+
+def sample(
+    out: Annotated[Path, typer.Option(help="Picture to write; its name ends in .png.")],
+    n: Annotated[
+        int | None,
+        typer.Option("--n", help="Images to draw, 1 to 10,000.", show_default="64; 10 with --interpolate"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the random latents: the same seed, the same images.", show_default="0")
+    ] = None,
+    interpolate: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="A B", help="Two image files: decode N latents on the line between theirs instead of random ones."
+        ),
+    ] = None,
+    model: ModelOption = Path("model"),
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw new images from the model, as one picture.
+
+    A variational model's latents are drawn from its prior, another's from a Gaussian fitted to its training images'
+    latents. With --interpolate the picture is one row: A, the way from A to B as the model sees it, B.
+    """
+    import numpy as np
+
+    from aekit import sampling
+    from aekit.codec import Codec
+    from aekit.errors import OptionError
+    from aekit.evaluation.figures import check_grid, grid
+    from aekit.outputs import check_free, staged_file
+
+    if out.suffix != ".png":
+        raise OptionError(f"--out {out}", expected="a name that ends in .png")
+    if interpolate and seed is not None:
+        raise OptionError("--seed", expected="none with --interpolate, which draws nothing at random", found=str(seed))
+    check_free(out, overwrite=overwrite)
+    count = n if n is not None else 10 if interpolate else 64
+    sampling.check_count(count, least=2 if interpolate else 1)
+    columns = count + 2 if interpolate else math.isqrt(count - 1) + 1
+    rows = -(-count // columns)
+    codec = Codec.load(model, provider, threads)
+    check_grid(rows, columns, codec.spec.geometry)
+    if interpolate:
+        ends, between = sampling.interpolate(codec, *interpolate, count)
+        images = np.concatenate([ends[:1], between, ends[1:]])
+    else:
+        images = sampling.sample(codec, count, seed or 0)
+    picture = grid([images[start : start + columns] for start in range(0, len(images), columns)])
+    with staged_file(out) as part:
+        picture.save(part, "PNG")
+    facts = {"images": count, "rows": rows, "columns": columns, "seed": None if interpolate else seed or 0}
+    ran = codec.provider("decoder")
+    result = {"out": str(out), **facts, "model_id": codec.model_id, "provider": ran}
+    what = "images between two" if interpolate else "images of random latents"
+    emit(result, [f"{count:,} {what} -> {out}, {rows} x {columns}, on {ran}"], as_json)

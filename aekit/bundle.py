@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from aekit.errors import BundleError
+from aekit.outputs import finite
 from aekit.spec import FORMAT_VERSION, ModelSpec
 
 MANIFEST = "model.json"
-GRAPHS = ("encoder", "decoder")
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_GRAPH_BYTES = 2 * 2**30  # protobuf's own limit
 
@@ -119,4 +119,4 @@ def write_bundle(
         files[f"{role}.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     identity = {"format_version": FORMAT_VERSION, "model_id": model_id, "variant": variant}
     manifest = {**identity, "spec": spec.to_dict(), "files": files, **facts}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(finite(manifest), indent=1) + "\n", encoding="utf-8")

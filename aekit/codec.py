@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from aekit.bundle import GRAPHS, Bundle
+from aekit.bundle import Bundle
 from aekit.errors import BundleError, OptionError, ShapeError
 from aekit.images import Pixels
 from aekit.providers import RunningSession, open_session
@@ -137,7 +137,6 @@ class Codec:
 
     def _check_graph(self, role: str, session: Any) -> None:
         """The graph itself must say it is this model's: model.json and a graph may have been put together by hand."""
-        assert role in GRAPHS
         found = session.get_modelmeta().custom_metadata_map
         for key, value in self.bundle.description.items():
             if found.get(key) != value:

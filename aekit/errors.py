@@ -7,9 +7,11 @@
     ├── SpecError (ValueError)            a model description that is malformed or from a newer aekit
     ├── BundleError (ValueError)          a model folder with a missing, altered or foreign file
     ├── CodesError (ValueError)           a code file that is damaged or does not fit
+    ├── TablesError (ValueError)          frequency tables that don't make a code
     ├── ModelMismatch (ValueError)        codes of one model given to another
     ├── ProviderError (RuntimeError)      a provider that is absent or would not run the graph
-    ├── OutputError (OSError)             an output that exists or can't be written
+    ├── OutputError (OSError)             an output that can't be written
+    │   └── OutputExists (FileExistsError)  one that is there already
     ├── OptionError (ValueError)          options that do not fit each other or the data
     ├── CheckpointError (ValueError)      a run that can't be resumed or exported
     ├── TrainingError (RuntimeError)      a run that diverged
@@ -69,6 +71,10 @@ class BundleError(AekitError, ValueError):
 
 class CodesError(AekitError, ValueError):
     """A code file that is damaged, incomplete or of the wrong width or dtype."""
+
+
+class TablesError(AekitError, ValueError):
+    """Frequencies that don't make a code: a wrong shape or sum, or a symbol out of range."""
 
 
 class ModelMismatch(AekitError, ValueError):

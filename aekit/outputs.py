@@ -6,10 +6,12 @@ working folders `NAME.part` and `NAME.old`, where a killed job may have left its
 """
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from aekit.errors import OutputError, OutputExists
 
@@ -38,6 +40,15 @@ def check_folder_free(folder: Path, marker: str, *, overwrite: bool) -> None:
         raise OutputExists(folder, f"it holds no {marker}, so aekit did not make it and will not replace it")
     if not overwrite:
         raise OutputExists(folder)
+
+
+def finite(values: Any) -> Any:
+    """The values with infinities and NaN, which JSON has no word for, as null."""
+    if isinstance(values, dict):
+        return {key: finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 @contextlib.contextmanager
@@ -73,7 +84,12 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Pat
             (part / _STAMP).unlink()
             if folder.exists():
                 os.replace(folder, old)
-            os.replace(part, folder)
+            try:
+                os.replace(part, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -108,6 +108,8 @@ class ArraySource:
 
     name: str
     array: Pixels
+    is_named_set: bool = False
+    """Whether it is a split of a named set, which brings splits of its own."""
     paths: None = None
 
     def __len__(self) -> int:
@@ -137,17 +139,17 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
     return Block(images[:rows], tuple(records))
 
 
-def open_source(text: str, split: str = "all") -> Source:
+def open_source(text: str, split: str = "test") -> Source:
     """A source from what a user writes: a named set, a folder, an .npy, .npz or idx file.
 
-    `split` picks the part of a named set: `train`, `validation`, `test`, or `all`, which means the test split; other
-    sources have no parts and give everything.
+    `split` picks the part of a named set: `train`, `validation` or `test`; other sources have no parts and give
+    everything.
 
     Raises SourceError for what is none of these.
     """
     path = Path(text)
     if text in NAMES and not path.exists():
-        return ArraySource(text, load_named_set(text, "test" if split == "all" else split))
+        return ArraySource(text, load_named_set(text, split), is_named_set=True)
     if path.is_dir():
         return FolderSource(path, tuple(find_images(path)))
     if not path.is_file():
@@ -184,8 +186,8 @@ def _room(shape: tuple[int, ...]) -> Pixels:
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def fingerprint(images: Pixels) -> str:
-    """SHA-256 of decoded images [n, H, W, C] and their shape: by it a set is known again."""
-    digest = hashlib.sha256(repr(images.shape).encode())
+def fingerprint(images: Pixels, names: list[str]) -> str:
+    """SHA-256 of decoded images [n, H, W, C] and the names they are split by: by it a set, and its split, is known."""
+    digest = hashlib.sha256("\0".join([repr(images.shape), *names]).encode("utf-8", "surrogateescape"))
     digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()

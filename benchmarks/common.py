@@ -44,7 +44,7 @@ def aekit(*arguments: object, cwd: Path) -> dict[str, Any]:
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Rows of like keys as a Markdown table."""
     rows = list(rows)
-    head = list(rows[0])
+    head = list(dict.fromkeys(name for row in rows for name in row))
     lines = [head, ["---"] * len(head), *([_text(row.get(name)) for name in head] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -62,3 +62,10 @@ def save(name: str, results: dict[str, Any], markdown: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(markdown + "\n", encoding="utf-8")
+
+
+def load(name: str) -> dict[str, Any]:
+    """What save wrote before, or nothing."""
+    file = RESULTS / f"{name}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found

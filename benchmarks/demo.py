@@ -15,6 +15,8 @@ from PIL import Image
 
 from aekit.named_sets import load_named_set
 
+MARKER = ".aekit-demo"
+"""Lies in a folder that this script made and may make anew."""
 SHOWN = 200
 """Test digits written as PNG files."""
 
@@ -24,10 +26,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to work in; made anew")
     folder = parser.parse_args().out
     if folder.exists():
-        if not (folder / "runs").exists():
+        if not (folder / MARKER).exists():
             sys.exit(f"{folder} is there and is not a demo's: choose another --out")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+    (folder / MARKER).touch()
     began = time.monotonic()
 
     run(folder, "train")

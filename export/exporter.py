@@ -1,6 +1,7 @@
 """Export a run: calibrate, build both graphs, write the bundle; it stands only if it computes what torch does."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
         }
         for model in models.values():
             check_dimensions(model, run.geometry, spec.code_dim)
-        model_id = identity(spec, {**network.state_dict(), **units.state_dict()})
+        model_id = identity(spec, run.config.options, {**network.state_dict(), **units.state_dict()})
         graphs = {role: finish_graph(model, spec, model_id, variant) for role, model in models.items()}
 
         # The staged folder already is a whole model, so the graphs are measured through the Codec that users run.
@@ -72,9 +73,10 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
     return Bundle.read(out)
 
 
-def identity(spec: ModelSpec, weights: dict[str, Tensor]) -> str:
-    """model_id: SHA-256 over the spec and every weight by name, the first 16 hexadecimal digits."""
-    digest = hashlib.sha256(spec.canonical().encode())
+def identity(spec: ModelSpec, options: dict[str, str], weights: dict[str, Tensor]) -> str:
+    """model_id: SHA-256 over the spec, the objective's options and every weight by name, the first 16 hexadecimal
+    digits. Options count because they change what the graphs compute: a threshold, how many units stay."""
+    digest = hashlib.sha256((spec.canonical() + json.dumps(options, sort_keys=True)).encode())
     for name in sorted(weights):
         digest.update(f"{name} {tuple(weights[name].shape)}".encode())
         digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())

@@ -45,7 +45,7 @@ class Parity:
 @torch.no_grad()
 def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, images: Pixels) -> Parity:
     """Compare on images uint8 [n, H, W, C]. Raises ParityError if a difference is larger than the limits above."""
-    images = np.ascontiguousarray(images[:IMAGES])
+    images = images[:IMAGES].copy()
     latent_t, code_t = (part.numpy() for part in encoder(torch.from_numpy(images)))
     image_t = decoder(torch.from_numpy(latent_t)).numpy()
     span = max(float(np.ptp(latent_t)), 1.0)

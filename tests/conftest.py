@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,6 @@ settings.register_profile("aekit", deadline=None)  # a busy machine is no failur
 settings.load_profile("aekit")
 
 TINY = Path(__file__).parent / "data" / "tiny"
-
-
-@pytest.fixture(autouse=True)
-def denormals() -> Iterator[None]:
-    """Training flushes denormal numbers for the whole process, which hypothesis, in other tests, does not bear."""
-    yield
-    if torch := sys.modules.get("torch"):
-        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -112,6 +112,10 @@ def test_gray_palettes_count_as_gray(tmp_path: Path) -> None:
     assert not open_source(str(tmp_path)).native_geometry()[1]
 
 
-def test_a_fingerprint_knows_content_and_shape() -> None:
-    assert fingerprint(IMAGES) == fingerprint(IMAGES.copy())
-    assert len({fingerprint(i) for i in (IMAGES, IMAGES[:5], IMAGES[::-1], IMAGES.reshape(6, 8, 32, 1))}) == 4
+def test_a_fingerprint_knows_content_shape_and_names() -> None:
+    names = list("abcdef")
+    assert fingerprint(IMAGES, names) == fingerprint(IMAGES.copy(), names)
+    others = (IMAGES, IMAGES[:5], IMAGES[::-1], IMAGES.reshape(6, 8, 32, 1))
+    assert len({fingerprint(images, names) for images in others}) == 4
+    # Renamed images are split otherwise, so they must not pass for the set that was trained on.
+    assert fingerprint(IMAGES, [*"abcdeg"]) != fingerprint(IMAGES, names)

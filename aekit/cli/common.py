@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.errors import AekitError, MissingExtra, one_line
+from aekit.outputs import finite
 
 if TYPE_CHECKING:
     from aekit.jobs import Summary
@@ -36,7 +37,9 @@ SourceArgument = Annotated[
 OnErrorOption = Annotated[
     str, typer.Option(help="An unreadable image: skip lists it and goes on (exit status 3), fail stops.")
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an output that aekit made before.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what lies at --out; a folder only if aekit made it.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
@@ -58,15 +61,6 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
         print(json.dumps(finite(result)))
     else:
         print("\n".join(lines))
-
-
-def finite(values: Any) -> Any:
-    """The values with infinities and NaN, which JSON has no word for, as null."""
-    if isinstance(values, dict):
-        return {key: finite(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def need_extra(command: str, extra: str, *modules: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from aekit.cli import parse
 from aekit.cli.common import JsonOption, duration, emit, need_extra, note, progress_line
-from aekit.errors import OptionError
+from aekit.errors import OptionError, OutputExists
 from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
 
 if TYPE_CHECKING:
@@ -123,36 +123,41 @@ def train(
         run, loaded, principal = _open_run(out or FOLDER / LATEST)
     else:
         text = data or "mnist-5k"
-        channels = None if gray is None else 1 if gray else 3
-        loaded = load_training_data(text, parse.size(size), channels, group_by or "")
-        if loaded.kind in ("folder", "array"):
-            text = str(Path(text).resolve())
         config = make_config(preset, **given, data=text)
+        path = out or fresh_run(f"{_stem(text)}-{config.code_dim}")
+        if path.exists():
+            raise OutputExists(path, "choose another --out, or continue that run with --resume")
+        if budget and epochs:
+            raise OptionError("--budget", expected="no --epochs beside it", found=f"--epochs {epochs}")
+        seconds, channels = parse.seconds(budget), None if gray is None else 1 if gray else 3
+        loaded = load_training_data(text, parse.size(size), channels, config.group_by)
+        if loaded.kind in ("folder", "array"):
+            config = dataclasses.replace(config, data=str(Path(text).resolve()))
         if config.precision == "auto":
             config = dataclasses.replace(config, precision=choose_precision(torch_device))
-        path = out or fresh_run(f"{_stem(text)}-{config.code_dim}")
-        run, principal = _new_run(path, config, loaded, torch_device, parse.seconds(budget))
+        run, principal = _new_run(path, config, loaded, torch_device, seconds)
     for record in loaded.skipped:
         note(f"skipped {record.path}: {record.error}")
     note(
         f"{run.path}: {len(loaded.train):,} images of {loaded.geometry} to learn from, "
         f"{len(loaded.validation):,} held out ({loaded.split}), {run.config.code_dim} numbers a code, on {torch_device}"
     )
+    if run.path.parent == FOLDER:
+        point_latest(run.path)
     last = _run(run, loaded, torch_device, principal)
     if last is None:
         note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {run.path}`")
         raise typer.Exit(130)
     result = {
         "run": str(run.path),
-        "epochs": last.epoch,
+        "epoch": last.epoch,
         "cost": last.cost,
         "validation": last.validation,
         "seconds": round(last.seconds, 1),
         "skipped": [{"path": record.path, "error": record.error} for record in loaded.skipped],
     }
     lines = [
-        f"{run.path}: {last.epoch} epochs in {duration(last.seconds)}, cost {last.cost:.4f}, "
-        f"{_figures(last.validation)} on held-out images",
+        f"{run.path}: {_figures(last.validation)} on held-out images, by the weights of epoch {last.epoch}",
         "next: aekit export" + ("" if run.path.parent == FOLDER else f" {run.path}"),
     ]
     emit(result, lines, as_json)
@@ -192,15 +197,16 @@ def _new_run(
     that the network may start from."""
     from aekit.training.checkpoint import Run
     from aekit.training.loop import steps_within
+    from aekit.training.networks import make_network
 
     began = time.monotonic()
+    make_network(config, data.geometry)  # what does not fit is an error before anything is written
     principal = _principal(config, data)
     if seconds is not None:
         left = max(seconds - (time.monotonic() - began), 0.1)
         config = dataclasses.replace(config, steps=steps_within(left, config, data, device, principal))
     run = Run.create(path, config, data.geometry, data.facts())
     principal.leading(config.code_dim).save(run.path / PCA)
-    point_latest(run.path)
     return run, principal
 
 

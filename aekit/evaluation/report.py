@@ -14,9 +14,8 @@ from aekit.evaluation.baselines import Pca
 from aekit.evaluation.figures import save_reconstructions
 from aekit.evaluation.metrics import mse, psnr
 from aekit.images import Pixels
-from aekit.named_sets import NAMES
-from aekit.outputs import staged_folder
-from aekit.sources import Record, fingerprint, open_source, read_all
+from aekit.outputs import finite, staged_folder
+from aekit.sources import ArraySource, Record, fingerprint, open_source, read_all
 from aekit.splits import hold_out
 
 REPORT, PICTURE = "report.json", "reconstructions.png"
@@ -43,11 +42,11 @@ def open_test_images(text: str, bundle: Bundle) -> TestImages:
     """
     source = open_source(text, "test")
     geometry = bundle.spec.geometry
-    if source.paths is None and text in NAMES:
+    if isinstance(source, ArraySource) and source.is_named_set:
         return TestImages(source.read(0, len(source), geometry).images, f"the test split of {text}")
     images, names, skipped = read_all(source, geometry)
     training = bundle.manifest.get("training", {})
-    if training.get("fingerprint") == fingerprint(images):
+    if training.get("fingerprint") == fingerprint(images, names):
         held = hold_out(names, str(training.get("group_by", "")))
         what = f"the held-out part of {text}; the model was trained on the other {int((~held).sum()):,}"
         return TestImages(images[held], what, tuple(skipped))
@@ -90,5 +89,5 @@ def write_report(
     """Write report.json and the picture of ten images above their reconstructions."""
     shown = np.linspace(0, len(test.images) - 1, min(SHOWN, len(test.images))).astype(int)
     with staged_folder(folder, REPORT, overwrite=overwrite) as part:
-        (part / REPORT).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        (part / REPORT).write_text(json.dumps(finite(figures), indent=1) + "\n", encoding="utf-8")
         save_reconstructions(part / PICTURE, test.images[shown], reconstructions[shown])

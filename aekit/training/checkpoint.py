@@ -29,6 +29,9 @@ from aekit.training.data import TrainingData, load_training_data
 METRICS = "metrics.jsonl"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
+_SAME = ("train_images", "validation_images", "group_by", "fingerprint")
+"""Facts of the data that must not change while a run lies on the disk."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -79,7 +82,7 @@ class Run:
         config = self.config
         size = self.geometry.height, self.geometry.width
         data = load_training_data(config.data, size, self.geometry.channels, config.group_by)
-        if data.facts() != self.data:
+        if any(data.facts()[name] != self.data.get(name) for name in _SAME):
             raise CheckpointError(
                 f"{config.data} has changed since {self.path} began",
                 expected=f"{self.data.get('train_images')} + {self.data.get('validation_images')} images as they were",

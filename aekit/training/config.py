@@ -23,7 +23,7 @@ class TrainConfig:
     """`residual` (starts as PCA), `mlp` or `conv`."""
     hidden: tuple[int, ...] = (512, 512)
     """residual: width of each block, all alike; mlp: units of the encoder's hidden layers, the decoder's in reverse;
-    conv: channels of its stages."""
+    conv: channels of its stages, the last repeated until sides are at most 8."""
     squash: bool = False
     """Sigmoids on the latent and on the output, as in the book's network; else both are linear."""
     init: str = "kaiming"
@@ -42,15 +42,13 @@ class TrainConfig:
     """`one-cycle` (up over the first 3 % of the run, then down a cosine to nothing) or `constant`."""
     weight_decay: float = 0.1
     """Of adamw, on matrices alone."""
-    clip: float = 0.0
-    """Largest norm of a step's gradient; 0 leaves it alone."""
     ema: float = 0.9995
     """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none, and then the
     last weights are exported instead of the best."""
     augment: float = 1.0
     """Share of a batch that is warped a little; falls to 0 over the first 90 % of the run."""
     precision: str = "auto"
-    """`fp32`, or `bf16` for the matrix products; `auto` is bf16 where the processor has it."""
+    """`fp32`, or `bf16` for the matrix products; the command makes of `auto` bf16 where the processor has it."""
     batch_size: int = 512
     """Images a step."""
     epochs: int = 0
@@ -115,7 +113,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "code_dim": (1, 65536),
     "lr": (1e-8, 10.0),
     "weight_decay": (0.0, 1.0),
-    "clip": (0.0, 1e6),
     "ema": (0.0, 0.99999),
     "batch_size": (1, 65536),
     "augment": (0.0, 1.0),
@@ -125,6 +122,9 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 _BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True, "code_dim": 256}
+
+_HIDDEN = {"residual": TrainConfig.hidden, "mlp": (1024, 512), "conv": (32, 64)}
+"""Sizes of each network where neither the preset nor the user says."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -136,7 +136,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 0.01,
         "schedule": "constant",
         "weight_decay": 0.0,
-        "clip": 0.0,
         "ema": 0.0,
         "augment": 0.0,
         "precision": "fp32",
@@ -161,5 +160,6 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     """The config of a preset with the user's own settings on top; those that are None count as not given."""
     if preset not in PRESETS:
         raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset))
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return TrainConfig(**{**PRESETS[preset], **chosen, "preset": preset})
+    chosen = {**PRESETS[preset], **{name: value for name, value in given.items() if value is not None}}
+    network = chosen.get("network", TrainConfig.network)
+    return TrainConfig(**{"hidden": _HIDDEN.get(network, ()), **chosen, "preset": preset})

@@ -1,4 +1,4 @@
-"""Training data: a source read whole into memory as uint8, with a part held out for validation."""
+"""Training data: a source read whole, as uint8 in memory or in a mapped file, a part of it held out."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from aekit.errors import OptionError, SourceError
 from aekit.images import Pixels
-from aekit.named_sets import NAMES, load_named_set
+from aekit.named_sets import load_named_set
 from aekit.sources import ArraySource, Record, Source, fingerprint, open_source, read_all
 from aekit.spec import MAX_SIDE, MIN_SIDE, Geometry
 from aekit.splits import hold_out
@@ -49,7 +49,7 @@ def load_training_data(
     Raises SourceError if the source can't be read or has too few images, OptionError if a geometry can't be derived.
     """
     source = open_source(text, "train")
-    if text in NAMES and isinstance(source, ArraySource):  # not a folder that happens to be called mnist
+    if isinstance(source, ArraySource) and source.is_named_set:
         if group_by:
             raise OptionError("--group-by", expected="a folder", found=f"the set {text}")
         geometry = choose_geometry(source, size, channels)
@@ -68,7 +68,7 @@ def load_training_data(
     held_out = hold_out(names, group_by)
     split = f"{held_out.mean():.1%} held out by the hash of " + (f"{group_by!r} in the path" if group_by else "names")
     kind = "array" if source.paths is None else "folder"
-    mark = fingerprint(images)
+    mark = fingerprint(images, names)
     return TrainingData(kind, geometry, *_partition(images, held_out), split, group_by, mark, tuple(skipped))
 
 

@@ -9,7 +9,7 @@ def choose_device(name: str) -> str:
     """The torch device of `auto`, `cpu`, `cuda` or `mps`. Raises OptionError if it is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+        return "cuda" if there["cuda"] else "cpu"  # mps only if asked for: it has not been tried
     if not there.get(name):
         found = ", ".join(device for device, is_there in there.items() if is_there)
         raise OptionError(f"--device {name}", expected="auto, cpu, cuda or mps", found=f"{found} on this machine")

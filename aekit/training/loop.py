@@ -64,8 +64,6 @@ class TrainLoop:
             loss = self.network.objective.loss(self.network, x, rng, progress)
         self.optimizer.zero_grad()
         loss.backward()
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
         self.step += 1
         if config.ema and self.step % _EMA_EVERY == 0:
@@ -113,7 +111,7 @@ def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device
             loop.train_step(batch)
         began, done = time.monotonic(), 0
         while time.monotonic() - began < min(2.0, 0.05 * seconds) or not done:
-            loop.train_step(batches[done % len(batches)])
+            float(loop.train_step(batches[done % len(batches)]))  # waits until a GPU is done
             done += 1
         step = (time.monotonic() - began) / done
         began = time.monotonic()

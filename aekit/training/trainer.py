@@ -32,7 +32,7 @@ class Epoch:
     cost: float
     """Average of the batches' costs, as the book prints it."""
     validation: dict[str, float]
-    """The objective's figures on the held-out images, of the weights that would be exported; `mse` is one of them."""
+    """The objective's figures on the held-out images, of the epoch's averaged weights; `mse` is one of them."""
     images_per_second: float
     """Training throughput of the epoch."""
     seconds: float
@@ -53,7 +53,7 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Epoch:
-    """Train the run's network and leave its weights in the run folder; returns the last epoch.
+    """Train the run's network and leave its weights in the run folder; returns the epoch they are from.
 
     With `resume` the run goes on from its checkpoint; on the CPU, with the same number of threads, it ends with the
     same bits as a run that was never interrupted. `principal` are components of the training images, for networks that
@@ -101,7 +101,7 @@ class _Recorder:
             self.end_costs(costs)
             speed = sum(map(len, batches)) / (time.monotonic() - epoch_began)
             epoch = self.end_epoch(speed, began)
-            if stop.is_set() or loop.step == loop.total or time.monotonic() - self.saved > _SAVE_SECONDS:
+            if stop.is_set() or time.monotonic() - self.saved > _SAVE_SECONDS:
                 self.save(time.monotonic() - began)
             on_epoch(epoch)
             if stop.is_set():
@@ -109,14 +109,19 @@ class _Recorder:
         if not self.epochs:
             raise CheckpointError(str(self.run.path), expected="epochs to train", found="none")
         self.save(time.monotonic() - began)
-        return Epoch(**self.epochs[-1])
+        return Epoch(**self.epochs[self.best_epoch - 1])
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept, 1 for the first."""
+        return -(-self.best_step // self.loop.per_epoch)
 
     def is_exhausted(self) -> bool:
         """Whether validation stopped getting better a good while ago."""
         return bool(self.loop.config.ema) and self.loop.step - self.best_step > _PATIENCE * self.loop.total
 
     def end_costs(self, costs: list[Tensor]) -> None:
-        self.cost_sum += float(torch.stack(costs).double().sum())
+        self.cost_sum += float(torch.stack(costs).cpu().double().sum())
 
     def end_epoch(self, speed: float, began: float) -> Epoch:
         """Validate, and keep the weights if they are the best; stop a run that diverged."""
@@ -127,8 +132,9 @@ class _Recorder:
         figures = loop.validate()
         criterion = figures[loop.network.objective.criterion]
         if not (math.isfinite(cost) and math.isfinite(criterion)):
+            self.run.write_metrics(self.epochs)
             self.write_best()
-            kept = f"the weights of epoch {number - 1} are kept" if number > 1 else "nothing was learned"
+            kept = f"the weights of epoch {self.best_epoch} are kept" if self.best_step else "nothing was learned"
             raise TrainingError(
                 f"{self.run.path} diverged: the cost became {cost} in epoch {number}",
                 fix=f"try a lower --lr than {loop.config.lr:g}; {kept}",

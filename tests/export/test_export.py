@@ -105,14 +105,15 @@ def test_export_of_the_same_run_is_the_same_model(tmp_path: Path) -> None:
         assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
 
 
-def test_identity_covers_spec_and_every_weight() -> None:
+def test_identity_covers_spec_options_and_every_weight() -> None:
     config, geometry = make_config("default", hidden=(8,), code_dim=2), Geometry(8, 8, 1)
     state = make_network(config, geometry).state_dict()
-    base = identity(config.spec(geometry), state)
+    base = identity(config.spec(geometry), {}, state)
     for name in state:
         changed = {**state, name: state[name] + 1e-6}
-        assert identity(config.spec(geometry), changed) != base
-    assert identity(config.spec(Geometry(8, 8, 1, background=0)), state) != base
+        assert identity(config.spec(geometry), {}, changed) != base
+    assert identity(config.spec(Geometry(8, 8, 1, background=0)), {}, state) != base
+    assert identity(config.spec(geometry), {"active": "3"}, state) != base
 
 
 def test_an_existing_model_stands(tmp_path: Path) -> None:

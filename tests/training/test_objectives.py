@@ -15,6 +15,7 @@ from aekit.errors import AekitError, OptionError
 from aekit.evaluation.baselines import Pca
 from aekit.export.exporter import export_run
 from aekit.export.graphs import CodeUnits
+from aekit.images import Pixels
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
@@ -362,16 +363,22 @@ def test_a_unit_that_is_always_off_is_kept_at_128() -> None:
 
 
 @pytest.mark.parametrize("code_dim", [1, 5, 30])
-def test_it_starts_as_clipped_pca(code_dim: int) -> None:
-    images, held_out = made_images(300, 12, 10), made_images(50, 12, 10, seed=5)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_starts_as_clipped_pca(code_dim: int, channels: int) -> None:
+    images, held_out = coloured(made_images(300, 12, 10), channels), coloured(made_images(50, 12, 10, seed=5), channels)
     config = make_config("default", code_dim=code_dim, hidden=(16, 16))
-    geometry = Geometry(12, 10, 1)
+    geometry = Geometry(12, 10, channels)
     principal = Pca.fit(images, components_wanted(config, geometry))
     network = make_network(config, geometry, principal)
     x = torch.from_numpy(held_out).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         found = network.objective.validate(network, x, rng())["mse"]
     assert found == pytest.approx(principal.leading(code_dim).mse(held_out), rel=1e-4)
+
+
+def coloured(images: Pixels, channels: int) -> Pixels:
+    """Gray images, or RGB ones whose channels differ in brightness and place."""
+    return images if channels == 1 else np.concatenate([images, images[:, ::-1] // 2, 255 - images], axis=3)
 
 
 def stirred(network: Autoencoder) -> Autoencoder:

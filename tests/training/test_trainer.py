@@ -65,12 +65,12 @@ def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path, blobs: T
     assert not same_bits(runs[0], runs[2])
 
 
-@pytest.mark.parametrize("preset", ["default", "classic"])
+@pytest.mark.parametrize(("preset", "precision"), [("default", "fp32"), ("default", "bf16"), ("classic", "fp32")])
 @pytest.mark.parametrize("stop_at", [5, 9, 14])  # within the first epoch, at the end of it, within the second
 def test_interrupted_run_resumes_to_the_same_bits(
-    tmp_path: Path, blobs: TrainingData, preset: str, stop_at: int
+    tmp_path: Path, blobs: TrainingData, preset: str, precision: str, stop_at: int
 ) -> None:
-    whole, cut = (new_run(tmp_path / name, blobs, preset) for name in ("whole", "cut"))
+    whole, cut = (new_run(tmp_path / name, blobs, preset, precision=precision) for name in ("whole", "cut"))
     begin(whole, blobs)
 
     def stop(step: int) -> None:
@@ -220,3 +220,22 @@ def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
         done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert same_bits(Run.read(tmp_path / "cut"), Run.read(tmp_path / "whole"))
+
+
+def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
+    """The real command, options that no network or objective takes: one line, no folder, no `latest`."""
+    np.save(tmp_path / "blobs.npy", made_images(50))
+    wrong = [
+        (["--objective", "magic"], "plain or denoising"),
+        (["--objective", "sparse", "-O", "active=99"], "at most the code's 32 units"),
+        (["-O", "beta=2"], "an option of plain"),
+        (["--network", "conv", "--hidden", "none"], "channels of the conv network's stages"),
+        (["--budget", "5m", "--epochs", "3"], "no --epochs beside it"),
+        (["--budget", "soon"], "a time such as 90s"),
+    ]
+    for arguments, expected in wrong:
+        command = [sys.executable, "-m", "aekit", "train", "blobs.npy", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1 and expected in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / "runs").exists()

@@ -33,12 +33,17 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents [n, D] to images [n, C, H, W]; values may leave [0, 1], where the exported graph clips them."""
-        return self.objective.image(self.decoder(z))
+        return self.objective.image(self.outputs(z))
 
     def features(self, x: Tensor) -> Tensor:
         """The encoder's own outputs for images, before the objective makes latents of them."""
         features: Tensor = self.encoder(self.objective.prepare(x))
-        return features
+        return features.float()  # objectives compute in full precision whatever the products were done in
+
+    def outputs(self, z: Tensor) -> Tensor:
+        """The decoder's own outputs for latents, before the objective makes images of them."""
+        outputs: Tensor = self.decoder(z)
+        return outputs.float()
 
     def folded(self) -> "Autoencoder":
         """The same function in fewer operations, for export."""

@@ -28,6 +28,10 @@ def _layers(sizes: tuple[int, ...]) -> list[nn.Module]:
     return modules[:-1]
 
 
+_SMALLEST = 8
+"""Stages are added until the longer side is at most this."""
+
+
 class _Residual(nn.Module):
     """x + conv(gelu(conv(gelu(x)))): He et al. 2016, pre-activation; no normalisation to keep in step at export."""
 
@@ -51,10 +55,13 @@ def conv(config: TrainConfig, geometry: Geometry, outputs: int, _: Pca | None) -
     widths = config.hidden
     if not widths:
         raise OptionError("--hidden", expected="channels of the conv network's stages, such as 32,64", found="none")
+    # Halving goes on until little is left to the linear layer, which would otherwise hold nearly all the weights.
+    halvings = math.ceil(math.log2(max(geometry.height, geometry.width) / _SMALLEST))
+    widths += (widths[-1],) * (halvings - len(widths))
     sides = [(geometry.height, geometry.width)]
     for _stage in widths:
         height, width = sides[-1]
-        if min(height, width) < 4:
+        if min(height, width) < 2:
             raise OptionError(
                 "--hidden", expected=f"at most {len(sides) - 1} stages for {geometry}", found=f"{len(widths)}"
             )

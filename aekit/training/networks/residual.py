@@ -11,6 +11,8 @@ that a rate at which small differences are learned makes the large ones diverge,
 networks on pixels never came below PCA.
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, pad
@@ -82,7 +84,7 @@ class _Encoder(Foldable):
         coefficients = linear(x.flatten(1) - self.mean, self.basis)
         shortcut = pad(coefficients[:, : self.linear_dim] * self.scale, (0, self.outputs - self.linear_dim))
         out: Tensor = shortcut + self.perceptron(coefficients * self.whitening)
-        return out.float()
+        return out
 
     def folded(self) -> nn.Module:
         """The basis multiplied into the first layers: one product with the pixels for each, and no other."""
@@ -162,14 +164,14 @@ class _Folded(nn.Module):
 class _Basis:
     """Principal components brought to a fixed number, with the scales that go with them."""
 
-    def __init__(self, principal: Pca | None, components: int, pixels: int) -> None:
-        self.mean = torch.zeros(pixels)
-        self.components = torch.zeros(components, pixels)
+    def __init__(self, principal: Pca | None, components: int, geometry: Geometry) -> None:
+        self.mean = torch.zeros(geometry.pixels)
+        self.components = torch.zeros(components, geometry.pixels)
         self.scales = torch.ones(components)
         if principal is not None:
             found = len(principal.scales[:components])  # fewer than asked for, on a set of few images
-            self.mean = torch.from_numpy(principal.mean)
-            self.components[:found] = torch.from_numpy(principal.components[:found])
+            self.mean = _channels_first(principal.mean[None], geometry)[0]
+            self.components[:found] = _channels_first(principal.components[:found], geometry)
             # Directions in which the images hardly differ must not be blown up.
             least = float(principal.scales[0]) * 1e-3 + 1e-12
             self.scales.fill_(least)
@@ -200,12 +202,17 @@ def residual(
     widths = config.hidden
     if not widths or len(set(widths)) != 1:
         raise OptionError("--hidden", expected="blocks of one width, such as 512,512", found=str(list(widths)))
-    basis = _Basis(principal, components_wanted(config, geometry), geometry.pixels)
+    basis = _Basis(principal, components_wanted(config, geometry), geometry)
     image_shape = (geometry.channels, geometry.height, geometry.width)
     return (
         _Encoder(basis, config.code_dim, outputs, widths),
         _Decoder(basis, config.code_dim, widths, image_shape),
     )
+
+
+def _channels_first(rows: npt.NDArray[np.float32], geometry: Geometry) -> Tensor:
+    """Rows of pixels in the order of images [H, W, C], which PCA is fitted on, in that of the network's [C, H, W]."""
+    return torch.from_numpy(rows).unflatten(1, geometry.shape).permute(0, 3, 1, 2).flatten(1)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

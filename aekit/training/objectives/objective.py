@@ -1,11 +1,10 @@
 """What an objective is: the cost of a batch, and the maps it puts around a network's halves."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 if TYPE_CHECKING:
     from aekit.training.networks import Autoencoder
@@ -59,4 +58,22 @@ def clipped_mse(x_hat: Tensor, x: Tensor) -> Tensor:
     The gradient is that of the clipped error too, passed straight through the clip: no pull where clipping already
     makes the pixel right, and the full pull everywhere else.
     """
-    return mse_loss(x_hat + (x_hat.clamp(0, 1) - x_hat).detach(), x)
+    error: Tensor = _ClippedError.apply(x_hat, x)
+    return error
+
+
+class _ClippedError(torch.autograd.Function):
+    """Written out, because as torch's own operations it would go over the pixels seven times instead of four."""
+
+    @staticmethod
+    def forward(ctx: Any, x_hat: Tensor, x: Tensor) -> Tensor:
+        difference = x_hat.float().clamp(0, 1).sub_(x)
+        ctx.save_for_backward(difference)
+        ctx.dtype = x_hat.dtype
+        flat = difference.flatten()
+        return flat.dot(flat) / flat.numel()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return (difference * (gradients[0] * (2 / difference.numel()))).to(ctx.dtype), None

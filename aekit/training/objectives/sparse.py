@@ -70,7 +70,7 @@ class Sparse(Objective):
         return cost + self.weight * divergence.sum()
 
     def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """The error, the units active an image, and the share of all units that are active for any image."""
+        """The error, the units active an image, and the share of all units that any of these images makes active."""
         on = network.encode(x) > (_ACTIVE if self.penalty == "kl" else 0)
         used = float(on.any(0).float().mean())
         return {**super().validate(network, x, rng), "active": float(on.float().sum(1).mean()), "used": used}

@@ -91,7 +91,7 @@ class Variational(Objective):
         mean, log_variance = network.features(x).chunk(2, dim=1)
         log_variance = log_variance.clamp(-20, 10)  # wider than any posterior here; keeps exp finite early on
         noise = torch.randn(mean.shape, generator=rng).to(mean.device)
-        outputs = network.decoder(mean + (0.5 * log_variance).exp() * noise)
+        outputs = network.outputs(mean + (0.5 * log_variance).exp() * noise)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() / len(x)
         if self.likelihood == "bernoulli":
             logits, target = self._logits(outputs), self.prepare(x)

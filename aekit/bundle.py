@@ -43,8 +43,13 @@ class Bundle:
             if file.stat().st_size > MAX_MANIFEST_BYTES:
                 raise BundleError(str(file), expected="a model description", found=f"{file.stat().st_size:,} bytes")
             manifest = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            fix = "make one with `aekit export`, or name one with --model"
+        except (FileNotFoundError, NotADirectoryError):
+            is_run = (path / "config.json").exists()
+            fix = (
+                f"that is a run: `aekit export {path}` makes a model of it"
+                if is_run
+                else "make one with `aekit export`, or name another"
+            )
             raise BundleError(str(path), expected=f"a model folder with {MANIFEST}", found="none", fix=fix) from None
         except (OSError, ValueError, RecursionError) as error:
             reason = str(error).split("\n")[0][:160]

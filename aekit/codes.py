@@ -105,6 +105,12 @@ class CodeFile:
         Raises CodesError if either is missing, damaged, of a newer format, or does not fit the other.
         """
         path = Path(path)
+        if path.is_dir() or (path.exists() and path.suffix != ".npy"):
+            raise CodesError(
+                str(path),
+                expected="a code file, NAME.npy",
+                found="a folder" if path.is_dir() else "a file of another kind",
+            )
         try:
             codes = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from aekit.codec import BATCH_SIZE, DTYPES, Codec
 from aekit.codes import CodeFile, CodeWriter, index_path
 from aekit.errors import CodesError, ImageError, OptionError, SourceError
 from aekit.images import MAX_PIXELS, Pixels
-from aekit.outputs import check_free, staged_file
+from aekit.outputs import check_apart, check_free, staged_file
 from aekit.pictures import numbered, png_paths, staged_pictures
 from aekit.sources import Block, Record, Source
 from aekit.spec import Geometry
@@ -67,6 +67,7 @@ def compress(
     if dtype not in DTYPES:
         raise OptionError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype))
     _check_options(batch_size, on_error)
+    check_apart(out, Path(source.name))
     for path in (out, index_path(out)):
         check_free(path, overwrite=overwrite)
     provider = codec.provider("encoder")
@@ -104,6 +105,7 @@ def reconstruct(
     """
     codes.check_model(codec.bundle)
     _check_options(batch_size)
+    check_apart(out, codes.path)
     as_array = out.suffix == ".npy"
     named = codes.header is not None and codes.header["named"]
     if original_size and (as_array or not named):
@@ -146,6 +148,7 @@ def denoise(
     if no image at all could be read. Nothing is left behind then.
     """
     _check_options(batch_size, on_error)
+    check_apart(out, Path(source.name))
     as_array = out.suffix == ".npy"
     if original_size and (as_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")

@@ -27,6 +27,14 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise OutputExists(path)
 
 
+def check_apart(out: Path, source: Path) -> None:
+    """Raise OutputError if `out` would replace what is read from `source`, or lie where the next job reads it back."""
+    here, there = out.resolve(), source.resolve()
+    into = there.is_dir() and out.suffix != ".npy" and there in here.parents
+    if here == there or here in there.parents or into:
+        raise OutputError(str(out), expected=f"a place apart from {source}, which is read", fix="choose another --out")
+
+
 def check_folder_free(folder: Path, marker: str, *, overwrite: bool) -> None:
     """Raise OutputExists unless `folder` is absent, empty, or made by aekit (it holds `marker`) and replaceable.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from aekit.arrays import load_images, read_idx
 from aekit.errors import ImageError, SourceError
-from aekit.images import Pixels, decode_file, find_images, fit_array, native_form
+from aekit.images import SUFFIXES, Pixels, decode_file, find_images, fit_array, native_form
 from aekit.named_sets import NAMES, load_named_set
 from aekit.spec import Geometry
 
@@ -140,7 +140,7 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
 
 
 def open_source(text: str, split: str = "test") -> Source:
-    """A source from what a user writes: a named set, a folder, an .npy, .npz or idx file.
+    """A source from what a user writes: a named set, a folder, one image, an .npy, .npz or idx file.
 
     `split` picks the part of a named set: `train`, `validation` or `test`; other sources have no parts and give
     everything.
@@ -156,6 +156,8 @@ def open_source(text: str, split: str = "test") -> Source:
         raise SourceError(
             text, expected=f"a folder, an .npy, .npz or idx file, or one of {', '.join(NAMES)}", found="nothing there"
         )
+    if path.suffix.lower() in SUFFIXES:
+        return FolderSource(path.parent, (path.name,))
     if path.suffix in (".npy", ".npz"):
         return ArraySource(text, load_images(path))
     return ArraySource(text, read_idx(path))

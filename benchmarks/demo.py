@@ -33,7 +33,7 @@ def main() -> None:
     (folder / MARKER).touch()
     began = time.monotonic()
 
-    run(folder, "train")
+    run(folder, "train", "--budget", "60s")
     run(folder, "export")
     write_digits(folder / "images")
     run(folder, "compress", "images/", "--out", "codes.npy")

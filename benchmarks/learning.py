@@ -3,7 +3,7 @@
     pip install 'aekit[train,bench]'
     AEKIT_DATA_DIR=… python benchmarks/learning.py [--quick] [--only sizes,denoising]
 
-needs `mnist/` in AEKIT_DATA_DIR (or a network), and skips what it has no data for: `gtsrb/gtsrb-png.tar`,
+needs `mnist/` in AEKIT_DATA_DIR, with the labels' files, and skips what it has no data for: `gtsrb/gtsrb-png.tar`,
 `magnetic-tile/magnetic-tile.tar`. About an hour on 2 cores; --quick takes minutes and gives rough figures. Each part
 prints a table as it ends; all of them are written to benchmarks/results/learning.json and learning.md.
 """
@@ -139,6 +139,7 @@ def speed(bench: Bench) -> Rows:
     """Time to the book's final cost; training throughput beside the tutorial loop and the bare products."""
     rows: Rows = []
     data = load_training_data("mnist")
+    Pca.fit(data.train[:1000], 8)  # imports scikit-learn, which is not training
     began = time.monotonic()
     config = make_config("classic", data="mnist", epochs=2 if bench.quick else 20)
     costs = run_in_process(bench, "classic", config, data)
@@ -193,10 +194,12 @@ def run_in_process(bench: Bench, name: str, config: Any, data: Any) -> float:
 def time_to_cost(code_dim: int, data: Any, cost: float) -> float:
     """Seconds from the images in memory, PCA included, until the validation error is at most `cost`."""
     began = time.monotonic()
-    config = make_config("default", data="mnist", code_dim=code_dim, precision=choose_precision("cpu"), epochs=5)
+    config = make_config("default", data="mnist", code_dim=code_dim, precision=choose_precision("cpu"))
     principal = Pca.fit(data.train, max(components_wanted(config, data.geometry), code_dim))
     loop = TrainLoop(config, data, "cpu", principal)
     while loop.validate()["mse"] > cost:
+        if loop.step == loop.total:
+            return math.inf
         for batch in loop.batches()[:10]:
             loop.train_step(batch)
     return time.monotonic() - began

@@ -87,7 +87,7 @@ def test_a_variant_or_spec_other_than_the_graphs_own_is_refused(model: Path) -> 
 
 def test_a_folder_without_a_model_says_how_to_make_one(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(BundleError, match="make one with `aekit export`, or name one with --model"):
+        with pytest.raises(BundleError, match="make one with `aekit export`, or name another"):
             Codec.load(path)
 
 

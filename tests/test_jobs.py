@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, made_images, tree, write_pictures
+from conftest import TINY, Run, made_images, one_line_error, tree, write_pictures
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -472,3 +472,29 @@ def test_a_denoise_that_fails_leaves_what_was_there(
     assert tree(out.parent) == before
     with pytest.raises(OutputError, match="--overwrite"):
         cleaned(pictures, out, tiny_codec)
+
+
+@pytest.mark.parametrize("command", ["compress", "denoise", "reconstruct"])
+def test_overwrite_never_replaces_what_is_read(aekit: Run, tmp_path: Path, command: str) -> None:
+    np.save(tmp_path / "a.npy", made_images(5))
+    if command == "reconstruct":
+        assert aekit("compress", "a.npy", "--out", "codes.npy", "--model", TINY).returncode == 0
+    source = "codes.npy" if command == "reconstruct" else "a.npy"
+    before = (tmp_path / source).read_bytes()
+    done = aekit(command, source, "--out", f"./{source}", "--overwrite", "--model", TINY)
+    assert f"a place apart from {source}" in one_line_error(done)
+    assert (tmp_path / source).read_bytes() == before
+
+
+def test_pictures_are_not_written_where_they_would_be_read(aekit: Run, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 3)
+    done = aekit("denoise", "in", "--out", "in/clean", "--model", TINY)
+    assert "a place apart from in" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "in/clean").exists()
+
+
+def test_one_image_is_a_source(aekit: Run, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 3)
+    done = aekit("compress", "in/a/000.png", "--out", "one.npy", "--model", TINY)
+    assert done.returncode == 0
+    assert np.load(tmp_path / "one.npy", allow_pickle=False).shape == (1, 4)

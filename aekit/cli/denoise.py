@@ -38,7 +38,8 @@ def denoise(
 ) -> None:
     """Take the noise from images with a model that was trained to: aekit train --objective denoising.
 
-    Images go through the encoder and the decoder and are written as PNG files, without a code file in between.
+    Images go through the encoder and the decoder and are written as PNG files, without a code file in between. A model
+    of another objective runs too, and a note says so.
     """
     from aekit import jobs
     from aekit.codec import Codec
@@ -46,11 +47,6 @@ def denoise(
 
     codec = Codec.load(model, provider, threads)
     images = open_source(source)
-    if codec.spec.objective != "denoising":
-        note(
-            f"{model} was trained for the objective {codec.spec.objective}, not to take noise away: "
-            "for that train with --objective denoising"
-        )
     with progress_line(len(images), "denoising") as show:
         summary = jobs.denoise(
             images,
@@ -61,5 +57,10 @@ def denoise(
             on_error=on_error,
             overwrite=overwrite,
             progress=show,
+        )
+    if codec.spec.objective != "denoising":
+        note(
+            f"{model} was trained for the objective {codec.spec.objective}, not to take noise away: "
+            "for that train with --objective denoising"
         )
     finish(summary, "images", as_json)

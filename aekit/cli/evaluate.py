@@ -44,7 +44,10 @@ def evaluate(
         source = str(settings["data"]) if settings else training.get("data", "")
         if source in ("folder", "array", ""):
             raise OptionError(
-                "SOURCE", expected="images to evaluate on", found=f"none, and {run} is not the run that made {model}"
+                "SOURCE",
+                expected="images to evaluate on",
+                found=f"none, and {run} is not the run that made {model}",
+                fix="name the images, or the model's run with --run",
             )
     test = open_test_images(source, codec.bundle)
     for record in test.skipped:

@@ -9,7 +9,7 @@ from aekit.cli.common import JsonOption, emit
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="Model folder or code file.")] = Path("model"),
+    path: Annotated[Path, typer.Argument(help="Model folder or code file.", envvar="AEKIT_MODEL")] = Path("model"),
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model folder or a code file holds; reads no graph and runs nothing."""

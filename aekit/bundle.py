@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aekit.errors import BundleError
+from aekit.graphfile import check_self_contained
 from aekit.outputs import finite
 from aekit.spec import FORMAT_VERSION, ModelSpec
 
@@ -73,7 +74,7 @@ class Bundle:
     def graph(self, role: str) -> bytes:
         """The bytes of `encoder` or `decoder`, verified against the checksum in model.json.
 
-        Raises BundleError if the file is missing or is not the one that was exported.
+        Raises BundleError if the file is missing, is not the one that was exported, or would open other files.
         """
         file = self.path / f"{role}.onnx"
         entry = self.manifest.get("files", {}).get(file.name)
@@ -96,6 +97,7 @@ class Bundle:
                 found=f"{found[:16]}…",
                 fix="copy the model again, or export it again",
             )
+        check_self_contained(data, str(file))
         return data
 
     @property

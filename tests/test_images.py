@@ -402,7 +402,9 @@ except ValueError as error:
 
 def test_a_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
     pytest.importorskip("resource")
-    (tmp_path / "a.png").write_bytes(png(60_000, 60_000, bytes(10**7), chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**8)))))
+    (tmp_path / "a.png").write_bytes(
+        png(60_000, 60_000, bytes(10**7), chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**8))))
+    )
     done = subprocess.run([sys.executable, "-c", MEASURED, tmp_path / "a.png"], capture_output=True, text=True)
     grown, _, said = done.stdout.partition(" ")
     assert "a.png: " in said, done.stderr

@@ -131,7 +131,7 @@ def open_image(path: Path) -> Image.Image:
     Raises ImageError if it is unreadable, no regular file, empty, of an unknown kind or larger than MAX_PIXELS.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise ImageError(f"{path}: not a regular file")
         image = Image.open(path, formats=FORMATS)
     except ImageError:
@@ -212,7 +212,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _other_kind(path: Path) -> str:
     """What a file is that none of the formats takes, as far as its first bytes tell."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             head = file.read(12)
     except OSError as error:
         return error.strerror or str(error)

@@ -63,7 +63,8 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
     Raises OutputError if stdout can't take it; a reader that has left (`| head`) is none.
     """
-    text = json.dumps(finite(result)) if as_json else "\n".join(lines)
+    # Lines repeat what files say, and that may be meant for the terminal.
+    text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
     try:
         print(text, flush=True)
     except OSError as error:

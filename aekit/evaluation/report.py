@@ -61,7 +61,11 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
     error = mse(test.images, reconstructions)
     rounded = mse(test.images, codec.reconstruct(test.images, "uint8"))
     code_dim = codec.spec.code_dim
-    files = codec.bundle.manifest["files"]
+    pixels = codec.spec.geometry.pixels
+    if pca is not None and pca.mean.size != pixels:
+        raise SourceError(
+            "the run's principal components", expected=f"those of {pixels} pixels", found=f"of {pca.mean.size}"
+        )
     return {
         "images": len(test.images),
         "test_images": test.description,
@@ -76,8 +80,8 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
         "uint8_psnr": psnr(rounded),
         "uint8_cost_db": psnr(error) - psnr(rounded),
         "uint8_bytes_per_image": code_dim,
-        "raw_bytes_per_image": codec.spec.geometry.pixels,
-        "model_bytes": sum(entry["bytes"] for entry in files.values()),
+        "raw_bytes_per_image": pixels,
+        "model_bytes": sum(len(codec.bundle.graph(role)) for role in ("encoder", "decoder")),
         "model_id": codec.model_id,
         "provider": codec.provider("encoder"),
     }, reconstructions

@@ -1,11 +1,12 @@
 """Arrays of images on the disk: .npy and .npz as numpy saves them, and idx, the format of MNIST."""
 
 import gzip
+import io
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +107,7 @@ def read_idx(path: Path) -> Pixels:
     return _as_images(str(path), flat.reshape(shape))
 
 
-def _read_up_to(file: IO[bytes], most: int) -> bytearray:
+def _read_up_to(file: io.BufferedIOBase, most: int) -> bytearray:
     """The next bytes of a file, `most` or what there is; memory is taken as they come, whatever `most` says."""
     data = bytearray()
     while piece := file.read(min(2**20, most - len(data))):

@@ -249,6 +249,39 @@ def checkpoint(folder: Path) -> Target:
     return Target([seed, b"\x80\x04\x95pickle"], read)
 
 
+def resume(folder: Path) -> Target:
+    """The state in a run's checkpoint, as one that has the right checksum may hold it."""
+    from aekit.training.checkpoint import CHECKPOINT, Run
+    from aekit.training.config import make_config
+    from aekit.training.data import load_training_data
+    from aekit.training.loop import TrainLoop
+    from aekit.training.trainer import Epoch, _Recorder, train
+
+    np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
+    settings: dict[str, Any] = {"hidden": (2,), "code_dim": 2, "epochs": 3, "batch_size": 16, "precision": "fp32"}
+    config = make_config("default", data=str(folder / "images.npy"), **settings)
+    data = load_training_data(config.data)
+    run = Run.create(folder / "run", config, data.geometry, data.facts())
+    train(run, data)
+    tensors, state = run.load_tensors(CHECKPOINT)
+    loop = TrainLoop(config, data, "cpu", Pca.fit(data.train, 2))
+
+    def read(data: bytes) -> None:
+        changed = parsed(data)
+        if not isinstance(changed, dict):
+            raise AekitError("no state")
+        run.save_tensors(CHECKPOINT, tensors, changed)
+        recorder = _Recorder(run, loop)
+        recorder.restore()
+        recorder.is_exhausted()
+        if not 0 <= loop.step <= loop.total:
+            raise Wrong(f"step {loop.step} of {loop.total}")
+        if recorder.epochs:
+            Epoch(**recorder.epochs[recorder.best_epoch - 1])
+
+    return Target([json.dumps(state).encode()], read)
+
+
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "image": image,
     "npy": npy,
@@ -263,6 +296,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "components": components,
     "config": config,
     "checkpoint": checkpoint,
+    "resume": resume,
 }
 """Targets by name; each is made in a folder of its own."""
 

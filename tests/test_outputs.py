@@ -150,6 +150,23 @@ def test_a_kill_at_a_rename_loses_neither_the_old_folder_nor_the_next_job(tmp_pa
     assert tree(tmp_path) == {"out/aekit.json": b"new"}
 
 
+def test_links_in_an_old_folder_are_never_followed(tmp_path: Path) -> None:
+    (tmp_path / "else" / "where").mkdir(parents=True)
+    (tmp_path / "else" / "where" / "x.png").write_text("mine")
+    fill(tmp_path / "out")
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "else" / "where", target_is_directory=True)
+    (tmp_path / "out" / "b.png").symlink_to(tmp_path / "else" / "where" / "x.png")
+    with staged_folder(tmp_path / "out", MARKER, overwrite=True) as part:
+        (part / MARKER).write_text("new")
+        (part / "a").mkdir()
+        for name in ("a/x.png", "b.png"):
+            (part / name).write_text("new")
+    assert tree(tmp_path) == {
+        "else/where/x.png": b"mine",
+        **{f"out/{name}": b"new" for name in (MARKER, "a/x.png", "b.png")},
+    }
+
+
 def test_a_place_that_has_no_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for path in (Path("."), Path("/")):

@@ -77,6 +77,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Pillow warns of odd files on lines of its own; what keeps an image out is said in one line where it is skipped.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    # Python warns of what it parses, such as the header of a damaged .npy file.
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
     try:
         app()
     except AekitError as error:

@@ -191,7 +191,7 @@ class _Recorder:
             self.epochs = [asdict(Epoch(**epoch)) for epoch in state["epochs"]]
             if not 0 <= self.best_epoch <= len(self.epochs) <= loop.step <= loop.total:
                 raise ValueError(f"{len(self.epochs)} epochs, the best one {self.best_epoch}, {loop.step} steps")
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise CheckpointError(where, expected="the state of this run", found=str(error)[:160]) from error
         for part, network in {"network": loop.network, "averaged": loop.exported}.items():
             if parts[part] or part == "network":

@@ -40,6 +40,15 @@ def test_hostile_config_is_refused(change: dict[str, object]) -> None:
         TrainConfig.from_dict({**make_config("default").to_dict(), **change}, "config.json")
 
 
+@pytest.mark.parametrize(
+    "change", [{"lr": 10**400}, {"code_dim": 10**400}, {"network": "x" * 9000}, {"hidden": [10**300] * 50}]
+)
+def test_vast_values_are_refused_in_a_short_line(change: dict[str, object]) -> None:
+    with pytest.raises((CheckpointError, OptionError)) as caught:
+        TrainConfig.from_dict({**make_config("default").to_dict(), **change}, "config.json")
+    assert len(str(caught.value)) < 300
+
+
 def test_unknown_preset_lists_the_known() -> None:
     with pytest.raises(OptionError, match="classic"):
         make_config("modern")

@@ -1,11 +1,13 @@
 """The training loop: reproducible, resumable to the bit, honest about its costs."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 from conftest import made_images
 from safetensors.torch import load_file, save_file
 
-from aekit.errors import AekitError, CheckpointError, OptionError, OutputExists, TrainingError
+from aekit.errors import AekitError, CheckpointError, OptionError, OutputExists, SourceError, TrainingError
 from aekit.evaluation.baselines import Pca
 from aekit.named_sets import load_named_set
 from aekit.runs import PCA
@@ -213,6 +215,43 @@ def test_metrics_that_were_damaged_are_written_anew_on_resuming(tmp_path: Path, 
     assert run.metrics() == whole
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"step": math.inf}, {"step": 10**6}, {"epochs": [{}]}, {"epochs": None}, {"best_step": 99}, {"steps_in_all": 1}],
+    ids=str,
+)
+def test_a_state_that_this_run_can_not_be_in_is_refused(
+    tmp_path: Path, blobs: TrainingData, change: dict[str, Any]
+) -> None:
+    run = new_run(tmp_path / "run", blobs, epochs=1)
+    begin(run, blobs)
+    tensors, state = run.load_tensors(CHECKPOINT)
+    run.save_tensors(CHECKPOINT, tensors, {**state, **change})
+    with pytest.raises(CheckpointError, match="expected the state of this run"):
+        train(run, blobs, resume=True)
+
+
+def test_components_that_are_none_are_refused(tmp_path: Path) -> None:
+    good = {"mean": np.zeros(6), "components": np.eye(2, 6), "scales": np.ones(2)}
+    good = {name: value.astype(np.float32) for name, value in good.items()}
+    np.savez(tmp_path / PCA, **good)
+    assert Pca.load(tmp_path / PCA).components.shape == (2, 6)
+    for change in (
+        {"mean": np.zeros(5, np.float32)},
+        {"scales": np.full(2, np.nan, np.float32)},
+        {"components": np.eye(2, 6)},
+        {"mean": np.array([object()], object)},
+    ):
+        np.savez(tmp_path / PCA, **{**good, **change})
+        with pytest.raises(SourceError, match=r"pca\.npz: expected saved principal components"):
+            Pca.load(tmp_path / PCA)
+    with zipfile.ZipFile(tmp_path / PCA, "w") as archive:  # numpy gives what is no array as its bytes
+        for name in good:
+            archive.writestr(f"{name}.npy", b"junk")
+    with pytest.raises(SourceError, match="principal components"):
+        Pca.load(tmp_path / PCA)
+
+
 KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
@@ -233,7 +272,7 @@ while True:
         resume = (run.path / CHECKPOINT).exists()
         trainer.train(run, data, resume=resume, principal=None if resume else principal)
         os._exit(0)
-    if kills < 12:
+    if kills < 8:
         time.sleep(chance.uniform(0, 0.3))
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
@@ -248,7 +287,7 @@ while True:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_at_any_instant_a_run_goes_on_to_the_same_bits(tmp_path: Path, blobs: TrainingData) -> None:
-    whole, cut = (new_run(tmp_path / name, blobs, epochs=40) for name in ("whole", "cut"))
+    whole, cut = (new_run(tmp_path / name, blobs, epochs=20) for name in ("whole", "cut"))
     begin(whole, blobs)
     done = subprocess.run([sys.executable, "-c", KILLS], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """A quick form of benchmarks/fuzz.py: some hundred changed files of each kind; and that it finds what is planted."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,3 +68,13 @@ def test_memory_that_swells_is_found(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", SWELLS, BENCHMARKS], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("{'memory: "), done.stderr
+
+
+def test_the_readme_tells_the_figures_of_the_last_whole_run() -> None:
+    results = json.loads((Path(BENCHMARKS) / "results" / "fuzz.json").read_text())
+    rows, readme = results["targets"], (Path(BENCHMARKS).parent / "README.md").read_text()
+    assert {row["target"] for row in rows} == set(fuzz_targets.TARGETS)
+    assert all(row["inputs"] >= 10_000 for row in rows)
+    total = results["total"]
+    said = f"{total['inputs']:,} changed files, {total['targets']} kinds: {total['refused']:,} refused by name, "
+    assert f"{said}{total['read']:,} read right, {total['findings']} findings" in " ".join(readme.split())

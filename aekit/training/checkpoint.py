@@ -102,6 +102,15 @@ class Run:
         """The tensors and state of the file `name`. Raises CheckpointError if it is missing, damaged or newer."""
         return load_tensors(self.path / name)
 
+    def unfinished(self) -> str | None:
+        """How far the run came, in words, if it was not trained to its end; else None."""
+        if not (self.path / CHECKPOINT).exists():
+            return "stopped before its first checkpoint"
+        _, state = self.load_tensors(CHECKPOINT)
+        if state.get("finished"):
+            return None
+        return f"stopped after step {state.get('step')} of {state.get('steps_in_all')}"
+
     def metrics(self) -> list[dict[str, Any]]:
         """The epochs so far."""
         file = self.path / METRICS

@@ -128,6 +128,8 @@ _HIDDEN = {"residual": TrainConfig.hidden, "mlp": (1024, 512), "conv": (32, 64)}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    # For devices: an eighth of the default's graphs.
+    "small": {"hidden": (128, 128)},
     # The book's chapter, to the letter: network, initial weights, optimizer, batches and epochs.
     "classic": {
         **_BOOK_NETWORK,

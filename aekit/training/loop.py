@@ -40,7 +40,8 @@ class TrainLoop:
         self.network = make_network(config, data.geometry, principal).to(self.device)
         self.optimizer = make_optimizer(config, self.network)
         self.averaged = copy.deepcopy(self.network)
-        self.parameters, self.averages = list(self.network.parameters()), list(self.averaged.parameters())
+        self.parameters: list[Tensor] = list(self.network.parameters())
+        self.averages: list[Tensor] = list(self.averaged.parameters())
         self.exported = self.averaged if config.ema else self.network
         self.per_epoch = steps_per_epoch(config, len(self.images))
         self.total = steps_in_all(config, len(self.images))

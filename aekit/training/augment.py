@@ -24,7 +24,5 @@ def warp(x: Tensor, share: float, rng: torch.Generator, strength: float = 1.0) -
     source = moves.view(-1, 2, 3, 1, 1)
     grid = source[:, :, 0] * x_unit + source[:, :, 1] * y_unit[:, None] + source[:, :, 2]
     # By rows: index_select and index_copy_ move whole images, x[chosen] one number at a time.
-    moved = grid_sample(
-        x.index_select(0, chosen), grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-    )
+    moved = grid_sample(x.index_select(0, chosen), grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
     return x.index_copy_(0, chosen, moved).clamp_(0, 1)

@@ -41,5 +41,9 @@ def export(
         f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
         f"which costs {validation['uint8_cost_db']:.3f} dB",
     ]
-    # How the latents are distributed is a long text of no use to a reader.
-    emit({"out": str(out), **{name: value for name, value in manifest.items() if name != "latent"}}, lines, as_json)
+    # How the latents and codes are distributed are long texts of no use to a reader.
+    emit(
+        {"out": str(out), **{name: value for name, value in manifest.items() if name not in ("latent", "tables")}},
+        lines,
+        as_json,
+    )

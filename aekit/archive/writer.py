@@ -8,7 +8,6 @@ byte, the archive made at once of the same images in the same order.
 """
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,19 +72,34 @@ class ArchiveWriter:
         if codes.dtype != np.uint8 or codes.shape != (fitting, self._bundle.spec.code_dim):
             expected = f"uint8 [{fitting}, {self._bundle.spec.code_dim}]"
             raise ShapeError("codes for an archive", expected=expected, found=f"{codes.dtype} {list(codes.shape)}")
-        begin = row = 0
-        for record in records if self._named else itertools.repeat(None, len(codes)):
-            text = text_bytes(record) if record else 0
-            if self._text + text > MAX_PATHS:
-                begin = self._close(codes[begin:row], row)
-            if record:
-                self._records.append(record)
-            self._inputs, self._text = self._inputs + 1, self._text + text
-            row += record is None or not record.error
-            if self._inputs == self._limit:
-                begin = self._close(codes[begin:row], row)
+        begin = self._add_named(codes, records) if self._named else self._add_unnamed(codes)
         self._codes.append(codes[begin:].copy())
         self.count += len(codes)
+
+    def _add_named(self, codes: U8, records: Sequence[Record]) -> int:
+        """Count inputs, and close the blocks that they fill; returns the first row that is left for the next one."""
+        begin = row = 0
+        for record in records:
+            text = text_bytes(record)
+            if self._text + text > MAX_PATHS:
+                begin = self._close(codes[begin:row], row)
+            self._records.append(record)
+            self._inputs, self._text = self._inputs + 1, self._text + text
+            row += not record.error
+            if self._inputs == self._limit:
+                begin = self._close(codes[begin:row], row)
+        return begin
+
+    def _add_unnamed(self, codes: U8) -> int:
+        """The same for inputs that all have a row and have no record."""
+        begin = 0
+        while begin < len(codes):
+            stop = min(begin + self._limit - self._inputs, len(codes))
+            self._inputs += stop - begin
+            if self._inputs < self._limit:
+                break
+            begin = self._close(codes[begin:stop], stop)
+        return begin
 
     def finish(self) -> None:
         """Write the last block and the index, and bring the file to the disk."""

@@ -4,20 +4,18 @@ Each works block by block in bounded memory, in the order of the source; its out
 """
 
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from aekit.codec import BATCH_SIZE, DTYPES, Codec
-from aekit.codes import CodeFile, CodeWriter, index_path
+from aekit.codec import BATCH_SIZE, Codec
+from aekit.codefiles import StoredCodes, check_codes_out, staged_codes
 from aekit.errors import CodesError, ImageError, OptionError, SourceError
-from aekit.images import MAX_PIXELS, Pixels
-from aekit.outputs import check_apart, check_free, staged_file
+from aekit.images import MAX_PIXELS
+from aekit.outputs import check_apart
 from aekit.pictures import numbered, png_paths, staged_pictures
-from aekit.sources import Block, Record, Source
+from aekit.sources import Block, FolderSource, Record, Source
 from aekit.spec import Geometry
 
 Progress = Callable[[int], None]
@@ -38,6 +36,10 @@ class Summary:
     seconds: float
     provider: str
     """Where the graph ran, proved."""
+    present: int = 0
+    """Inputs that an archive held already, and that were therefore not read."""
+    held: int = 0
+    """Codes that an archive held before the job."""
 
 
 def _ignore(_: int) -> None:
@@ -49,48 +51,55 @@ def compress(
     out: Path,
     codec: Codec,
     *,
-    dtype: str = "float32",
+    dtype: str | None = None,
     batch_size: int = BATCH_SIZE,
     on_error: str = "skip",
     overwrite: bool = False,
+    append: bool = False,
     progress: Progress = _ignore,
 ) -> Summary:
-    """Encode every image of `source` into `out` (.npy) and its index (.jsonl).
+    """Encode every image of `source` into `out`: an .npy array with its index (.jsonl), or an archive (.aek).
 
-    `on_error` says what an unreadable image does: `skip` leaves it out with a line in the index, `fail` stops the job.
+    `dtype` is float32 if not given, and in an archive always uint8. `on_error` says what an unreadable image does:
+    `skip` leaves it out with its reason in the index, `fail` stops the job. `append` adds to the archive that is there,
+    if one is; images whose paths it holds already are left as they are.
 
     Raises OutputError if the output is in the way, ImageError on the first unreadable image under `fail`, SourceError
-    if no image at all could be read. Nothing is left behind then.
+    if no image at all could be read; CodesError or ModelMismatch if the archive to append to is damaged or another's.
+    Nothing is left behind then, and what was there is as it was.
     """
-    if out.suffix != ".npy":
-        raise OptionError(f"--out {out}", expected="a name that ends in .npy")
-    if dtype not in DTYPES:
-        raise OptionError("--dtype", expected=" or ".join(DTYPES), found=repr(dtype))
+    kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     _check_options(batch_size, on_error)
     check_apart(out, Path(source.name))
-    for path in (out, index_path(out)):
-        check_free(path, overwrite=overwrite)
     provider = codec.provider("encoder")
     began, skipped = time.monotonic(), list[Record]()
-    # The index takes its name first: codes without their index would be of no use.
-    with staged_file(out) as part, staged_file(index_path(out)) as index_part:
-        with part.open("wb") as array, index_part.open("wb") as index:
-            writer = CodeWriter(array, index, codec.bundle, dtype, named=source.paths is not None)
-            for stop, block in _blocks(source, codec.spec.geometry, batch_size, on_error):
-                skipped += [record for record in block.records if record.error]
-                writer.add(codec.encode(block.images, dtype, batch_size), block.records)
-                progress(stop)
-            _check_any(writer.count, source, skipped)
-            writer.finish()
-        size = part.stat().st_size
-    return Summary(out, writer.count, tuple(skipped), size, time.monotonic() - began, provider)
+    named = source.paths is not None
+    with staged_codes(out, codec.bundle, kept_as, named=named, append=append) as writer:
+        held = writer.count
+        fresh = _without(source, writer.present)
+        for stop, block in _blocks(fresh, codec.spec.geometry, batch_size, on_error):
+            skipped += [record for record in block.records if record.error]
+            writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
+            progress(stop)
+        _check_any(writer.count, source, skipped)
+    return Summary(
+        out,
+        writer.count - held,
+        tuple(skipped),
+        out.stat().st_size,
+        time.monotonic() - began,
+        provider,
+        present=len(source) - len(fresh),
+        held=held,
+    )
 
 
 def reconstruct(
-    codes: CodeFile,
+    codes: StoredCodes,
     out: Path,
     codec: Codec,
     *,
+    only: str | None = None,
     original_size: bool = False,
     batch_size: int = BATCH_SIZE,
     overwrite: bool = False,
@@ -98,6 +107,7 @@ def reconstruct(
 ) -> Summary:
     """Decode every row of `codes`: to one array if `out` ends in .npy, else to PNG files in the source's folder tree.
 
+    `only` decodes the images whose paths match that pattern alone, as fnmatch has it: `*` matches `/` too.
     `original_size` scales each PNG to the size of the image it was made from.
 
     Raises ModelMismatch if the codes are another model's, CodesError if they are damaged, OutputError if the output is
@@ -107,11 +117,10 @@ def reconstruct(
     _check_options(batch_size)
     check_apart(out, codes.path)
     as_array = out.suffix == ".npy"
-    named = codes.header is not None and codes.header["named"]
-    if original_size and (as_array or not named):
+    if original_size and (as_array or not codes.named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
     provider = codec.provider("decoder")
-    began, row = time.monotonic(), 0
+    began, done = time.monotonic(), 0
     with staged_pictures(
         out,
         codec.spec.geometry,
@@ -120,10 +129,14 @@ def reconstruct(
         original_size=original_size,
         overwrite=overwrite,
     ) as writer:
+        rows = _matching(codes, only)
         records = [] if as_array else _png_records(codes)
-        for images in _decoded(codes, codec, batch_size, progress):
-            writer.add(images, records[row : row + len(images)])
-            row += len(images)
+        if rows is not None and records:
+            records = [records[row] for row in rows]
+        for batch in codes.batches(batch_size, rows):
+            writer.add(codec.decode(batch, batch_size), records[done : done + len(batch)])
+            done += len(batch)
+            progress(done)
     return Summary(out, writer.count, (), writer.bytes, time.monotonic() - began, provider)
 
 
@@ -204,30 +217,38 @@ def _check_any(count: int, source: Source, skipped: Sequence[Record]) -> None:
         raise SourceError(source.name, expected="at least one readable image", found=reason)
 
 
-def _decoded(codes: CodeFile, codec: Codec, batch_size: int, progress: Progress) -> Iterator[Pixels]:
-    """The images, a batch at a time; after the last one the rows' checksum is held against the index."""
-    crc = 0
-    for start in range(0, len(codes.codes), batch_size):
-        rows = np.ascontiguousarray(codes.codes[start : start + batch_size])
-        crc = zlib.crc32(rows.data.cast("B"), crc)
-        yield codec.decode(rows, batch_size)
-        progress(start + len(rows))
-    codes.check_rows(crc)
+def _without(source: Source, present: frozenset[str]) -> Source:
+    """The source less the images whose paths are present already."""
+    if not present or not isinstance(source, FolderSource):
+        return source
+    return replace(source, paths=tuple(path for path in source.paths if path not in present))
 
 
-def _png_records(codes: CodeFile) -> list[Record]:
+def _matching(codes: StoredCodes, only: str | None) -> list[int] | None:
+    """The rows of the images whose paths match `only`; None for all. Raises OptionError if there are none."""
+    if only is None:
+        return None
+    if not codes.named:
+        raise OptionError("--only", expected="codes of images that have paths", found=f"{codes.path}, whose have none")
+    rows = [row for row, record in enumerate(codes.records()) if fnmatchcase(record.path, only)]
+    if not rows:
+        raise OptionError("--only", expected=f"a pattern that paths in {codes.path} match", found=repr(only))
+    return rows
+
+
+def _png_records(codes: StoredCodes) -> list[Record]:
     """A record a row, whose path is that of the PNG to write; raises CodesError if the index names a file twice."""
     records = list(codes.records())
     if not records:
-        return [Record(name) for name in numbered(len(codes.codes))]
+        return [Record(name) for name in numbered(len(codes))]
     paths = png_paths([str(PurePosixPath(record.path)) for record in records])
     out = []
-    index, seen = index_path(codes.path), set[str]()
+    seen = set[str]()
     for record, path in zip(records, paths, strict=True):
         if record.width <= 0 or not 0 < record.width * record.height <= MAX_PIXELS:
-            raise CodesError(f"{index}: {record.path}", expected="a size", found="none that is valid")
+            raise CodesError(f"{codes.path}: {record.path}", expected="a size", found="none that is valid")
         if path in seen:
-            raise CodesError(f"{index}: {record.path}", expected="each path once", found="it again")
+            raise CodesError(f"{codes.path}: {record.path}", expected="each path once", found="it again")
         seen.add(path)
         out.append(Record(path, record.width, record.height))
     return out

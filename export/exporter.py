@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from aekit._version import __version__
-from aekit.bundle import MANIFEST, Bundle, write_bundle
+from aekit.bundle import MANIFEST, MAX_TABLES_DIM, Bundle, pack_tables, write_bundle
 from aekit.codec import Codec
+from aekit.entropy import FrequencyTables
 from aekit.evaluation.metrics import mse, psnr
 from aekit.export.graphs import (
     OPSET,
@@ -71,6 +72,9 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
             "parity": measure_parity(encoder, decoder, codec, data.validation).to_dict(),
             "validation": storage_cost(codec, data.validation),
         }
+        if spec.code_dim <= MAX_TABLES_DIM:
+            # Of the codes that the graph itself gives: those are what an archive will hold.
+            facts["tables"] = pack_tables(FrequencyTables.fit(codec.encode(data.train, "uint8")))
         write_bundle(folder, graphs, spec, model_id, variant, facts)
     return Bundle.read(out)
 

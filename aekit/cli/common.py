@@ -75,19 +75,25 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
     for record in summary.skipped:
         note(f"skipped {record.path}: {record.error}")
     rate = summary.images / summary.seconds if summary.seconds else math.inf
-    each = summary.bytes / max(summary.images, 1)
+    total = summary.images + summary.held
+    each = summary.bytes / max(total, 1)
     result = {
         "out": str(summary.out),
         "images": summary.images,
         "skipped": [{"path": record.path, "error": record.error} for record in summary.skipped],
+        "present": summary.present,
+        "total": total,
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 3),
         "provider": summary.provider,
     }
+    holds = f"now {total:,}, " if summary.held else ""
     lines = [
-        f"{summary.images:,} {what} -> {summary.out} ({summary.bytes:,} bytes, {each:.1f} an image) "
+        f"{summary.images:,} {what} -> {summary.out} ({holds}{summary.bytes:,} bytes, {each:.1f} an image) "
         f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
     ]
+    if summary.present:
+        lines.append(f"{summary.present:,} were there already, by their paths, and are as they were")
     if summary.skipped:
         lines.append(f"{len(summary.skipped):,} skipped, listed above")
     emit(result, lines, as_json)

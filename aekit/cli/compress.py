@@ -21,9 +21,28 @@ from aekit.cli.common import (
 
 def compress(
     source: SourceArgument,
-    out: Annotated[Path, typer.Option(help="Code file to write; its index lies beside it, as .jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Code file to write: NAME.npy, a plain array with its index beside it, as NAME.jsonl; or NAME.aek, an "
+            "archive of entropy-coded codes and names, a fraction of that."
+        ),
+    ],
     model: ModelOption = Path("model"),
-    dtype: Annotated[str, typer.Option(help="What a number is kept as: float32, float16 or uint8.")] = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="What a number is kept as: float32, float16 or uint8.", show_default="float32; an archive's are uint8"
+        ),
+    ] = None,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append",
+            help="Add to the archive at --out, or make it if none is there. Images whose paths it holds are left as "
+            "they are. Until all is written the old archive stays; a second job at the same time is an error.",
+        ),
+    ] = False,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
@@ -47,6 +66,7 @@ def compress(
             batch_size=batch_size,
             on_error=on_error,
             overwrite=overwrite,
+            append=append,
             progress=show,
         )
     finish(summary, "codes", as_json)

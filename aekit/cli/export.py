@@ -44,6 +44,6 @@ def export(
     ]
     if unfinished:
         note(f"warning: {opened.path} {unfinished}: these are its best weights so far")
-    # How the latents are distributed is a long text of no use to a reader.
-    result = {"out": str(out), "unfinished": unfinished}
-    emit({**result, **{name: value for name, value in manifest.items() if name != "latent"}}, lines, as_json)
+    # How the latents and codes are distributed are long texts of no use to a reader.
+    facts = {name: value for name, value in manifest.items() if name not in ("latent", "tables")}
+    emit({"out": str(out), "unfinished": unfinished, **facts}, lines, as_json)

@@ -5,7 +5,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +93,7 @@ def read_idx(path: Path) -> Pixels:
                 raise SourceError(str(path), expected=expected, found=f"a file that starts with {head.hex(' ')}")
             shape = struct.unpack(f">{head[3]}I", file.read(4 * head[3]))
             count = math.prod(shape)
-            data = file.read() if packed else b""
+            data = _read_up_to(file, count + 1) if packed else b""  # no more: a small file may unpack to any size
     except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
         if isinstance(error, SourceError):
             raise
@@ -104,3 +104,11 @@ def read_idx(path: Path) -> Pixels:
         raise SourceError(str(path), expected=f"{count:,} bytes of pixels {shape}", found=f"{size:,}")
     flat = np.frombuffer(data, np.uint8) if packed else np.memmap(path, np.uint8, "r", offset)
     return _as_images(str(path), flat.reshape(shape))
+
+
+def _read_up_to(file: IO[bytes], most: int) -> bytearray:
+    """The next bytes of a file, `most` or what there is; memory is taken as they come, whatever `most` says."""
+    data = bytearray()
+    while piece := file.read(min(2**20, most - len(data))):
+        data += piece
+    return data

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from aekit.entropy import FrequencyTables
 from aekit.errors import BundleError, TablesError
+from aekit.graphfile import check_self_contained
 from aekit.outputs import finite
 from aekit.spec import FORMAT_VERSION, ModelSpec
 
@@ -81,7 +82,7 @@ class Bundle:
     def graph(self, role: str) -> bytes:
         """The bytes of `encoder` or `decoder`, verified against the checksum in model.json.
 
-        Raises BundleError if the file is missing or is not the one that was exported.
+        Raises BundleError if the file is missing, is not the one that was exported, or would open other files.
         """
         file = self.path / f"{role}.onnx"
         entry = self.manifest.get("files", {}).get(file.name)
@@ -104,6 +105,7 @@ class Bundle:
                 found=f"{found[:16]}…",
                 fix="copy the model again, or export it again",
             )
+        check_self_contained(data, str(file))
         return data
 
     @cached_property

@@ -4,6 +4,7 @@ images uint8 [n, H, W, C] ── encoder.onnx ──▶ latents float32 [n, D], 
 images uint8 [n, H, W, C] ◀── decoder.onnx ── either of them
 """
 
+import os
 import threading
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.bundle import Bundle
-from aekit.errors import BundleError, OptionError, ShapeError
+from aekit.errors import BundleError, OptionError, ProviderError, ShapeError
 from aekit.images import Pixels
 from aekit.providers import RunningSession, open_session
 from aekit.spec import ModelSpec
@@ -26,18 +27,35 @@ DTYPES = ("float32", "float16", "uint8")
 BATCH_SIZE = 256
 """Images a run of the graph; results do not depend on it."""
 
+_opening = threading.Lock()
+
+
+def _new_lock() -> None:
+    """In a forked child: the lock that another thread of the parent may have held would never be let go."""
+    global _opening
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
 
 class Codec:
     """A model, ready to run; each graph is loaded on first use, so a device may hold one of them alone.
 
-    Safe to share between threads.
+    Safe to share between threads. Processes may be forked from one that uses it, and it can be sent to those that are
+    spawned: each loads the graphs again, because onnxruntime's threads do not survive a fork.
     """
 
     def __init__(self, bundle: Bundle, provider: str = "auto", threads: int | None = None) -> None:
         self.bundle = bundle
         self._provider, self._threads = provider, threads
-        self._sessions: dict[str, RunningSession] = {}
-        self._lock = threading.Lock()
+        # By process: the parent's sessions stay where they are in a child, since closing them would wait for threads
+        # that it does not have.
+        self._sessions: dict[tuple[int, str], RunningSession] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.bundle, self._provider, self._threads)
 
     @classmethod
     def load(cls, path: str | Path = "model", provider: str = "auto", threads: int | None = None) -> Self:
@@ -125,15 +143,36 @@ class Codec:
         dtype = np.uint8 if role == "encoder" else np.float32
         for start in range(0, len(rows), batch_size):
             batch = np.ascontiguousarray(rows[start : start + batch_size], dtype)
-            out[start : start + batch_size] = session.run([output], {name: batch})[0]
+            try:
+                values = session.run([output], {name: batch})[0]
+            except Exception as error:  # onnxruntime raises its own classes, without a public base
+                reason = str(error).split("\n")[0][:300]
+                raise ProviderError(
+                    f"{self._file(role)} could not be run on {len(batch)} rows", found=reason
+                ) from error
+            place = out[start : start + batch_size]
+            if values.shape != place.shape:  # numpy would repeat one row to fill the others' places
+                raise BundleError(
+                    f"{self._file(role)}: {output}", expected=f"shape {place.shape}", found=str(values.shape)
+                )
+            if values.dtype.kind == "f":
+                if np.isnan(values).any():
+                    raise BundleError(f"{self._file(role)}: {output}", expected="numbers", found="NaN")
+                # As uint8 codes are clipped to their range, so are those of half precision: infinity can't be decoded.
+                values = values.clip(np.finfo(out.dtype).min, np.finfo(out.dtype).max)
+            place[...] = values
 
     def _session(self, role: str) -> RunningSession:
-        with self._lock:
-            if role not in self._sessions:
+        key = os.getpid(), role
+        with _opening:
+            if key not in self._sessions:
                 running = open_session(self.bundle.graph(role), self._provider, threads=self._threads)
                 self._check_graph(role, running.session)
-                self._sessions[role] = running
-            return self._sessions[role]
+                self._sessions[key] = running
+            return self._sessions[key]
+
+    def _file(self, role: str) -> Path:
+        return self.bundle.path / f"{role}.onnx"
 
     def _check_graph(self, role: str, session: Any) -> None:
         """The graph itself must say it is this model's: model.json and a graph may have been put together by hand."""
@@ -141,11 +180,34 @@ class Codec:
         for key, value in self.bundle.description.items():
             if found.get(key) != value:
                 raise BundleError(
-                    f"{self.bundle.path}/{role}.onnx: {key}",
+                    f"{self._file(role)}: {key}",
                     expected=value,
                     found=str(found.get(key))[:200],
                     fix="copy the whole model folder again, or export it again",
                 )
-        wanted = [("image", "tensor(uint8)", 4)] if role == "encoder" else [("latent", "tensor(float)", 2)]
-        if [(i.name, i.type, len(i.shape)) for i in session.get_inputs()] != wanted:
-            raise BundleError(f"{self.bundle.path}/{role}.onnx", expected=f"the input {wanted}", found="another")
+        image = "image", "tensor(uint8)", list(self.spec.geometry.shape)
+        latent, code = (
+            ("latent", "tensor(float)", [self.spec.code_dim]),
+            ("code", "tensor(uint8)", [self.spec.code_dim]),
+        )
+        wanted = ([image], [latent, code]) if role == "encoder" else ([latent], [image])
+        given = tuple(_facts(values) for values in (session.get_inputs(), session.get_outputs()))
+        if given != wanted:
+            raise BundleError(
+                str(self._file(role)),
+                expected=f"(inputs, outputs) {wanted}, of any number of images",
+                found=str(given)[:300],
+                fix="export the model again",
+            )
+
+
+def _facts(values: Any) -> list[tuple[str, str, Any]]:
+    """A graph's inputs or outputs: name, type, and the sizes after a free first one; what has no such shape, whole."""
+    return [
+        (
+            value.name,
+            value.type,
+            value.shape[1:] if value.shape and not isinstance(value.shape[0], int) else value.shape,
+        )
+        for value in values
+    ]

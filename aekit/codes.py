@@ -23,6 +23,8 @@ from aekit.sources import Record
 FORMAT_VERSION = 1
 _HEADER_BYTES = 1024
 """The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
+_LINE_BYTES = 64 * 1024
+"""More than any path takes; a longer line is read in parts, of which none is a line of an index."""
 
 
 def index_path(codes: Path) -> Path:
@@ -169,7 +171,7 @@ class CodeFile:
         row = 0
         with file.open("rb") as lines:
             next(lines)
-            for number, line in enumerate(lines, 2):
+            for number, line in enumerate(iter(lambda: lines.readline(_LINE_BYTES), b""), 2):
                 record = _parse_record(line, f"{file}:{number}", row)
                 if not record.error:
                     row += 1

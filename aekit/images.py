@@ -3,6 +3,11 @@
 The rules, the same wherever an image is read:
 
 - PNG, JPEG, WebP, BMP and TIFF, known by their content (a JPEG called .png is read); of an animation the first frame.
+  GIF and others are refused, whatever they are called, and a damaged or truncated file gives no image at all.
+- Found in a folder are regular files with such a suffix, of any other name that the file system holds: spaces, line
+  ends, bytes that are not UTF-8, 255 of them. Folders (x.png/ is one), pipes, sockets and devices are never opened; a
+  linked folder is entered once, so that a loop of links ends.
+- Sides from 1 pixel up, MAX_PIXELS in all: more is refused by the header, before a pixel is decoded.
 - EXIF orientation is applied; ICC profiles are not.
 - Transparent pixels are laid over the geometry's background (white unless the spec says otherwise).
 - 16-bit gray becomes 8-bit by v / 257, rounded; 32-bit and floating-point pixels are refused.
@@ -20,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aekit.errors import ImageError, ShapeError, SourceError
 from aekit.spec import Geometry
@@ -30,9 +35,12 @@ Pixels = npt.NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 89_478_485
-"""Largest image decoded, width × height: 1 GiB at 12 bytes a pixel, and Pillow's own warning level."""
+"""Largest image decoded, width × height: Pillow's own warning level. Decoding takes 8 to 24 bytes a pixel (2 GB),
+most for a transparent WebP."""
 
 _EXIF_ORIENTATION = 0x0112
+_PIECE = 2**20
+"""Pixels converted at a time."""
 _PLAIN = {1: "L", 3: "RGB"}
 
 
@@ -120,18 +128,21 @@ def _upright(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
 def open_image(path: Path) -> Image.Image:
     """Open an image file by its header, without decoding its pixels.
 
-    Raises ImageError if it is unreadable, empty, of an unknown kind or larger than MAX_PIXELS.
+    Raises ImageError if it is unreadable, no regular file, empty, of an unknown kind or larger than MAX_PIXELS.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise ImageError(f"{path}: not a regular file")
         image = Image.open(path, formats=FORMATS)
+    except ImageError:
+        raise
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: over {MAX_PIXELS:,} pixels, the most that is decoded") from None
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: {_other_kind(path)}") from error
     except Exception as error:  # as above: a damaged header raises anything
-        if isinstance(error, OSError) and error.errno is not None:
-            reason = error.strerror or str(error)
-        else:
-            reason = "empty file" if _is_empty(path) else f"not a {', '.join(FORMATS)} image"
-        raise ImageError(f"{path}: {reason}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.errno is not None else None
+        raise ImageError(f"{path}: {reason or _reason(error)}") from error
     if image.size[0] * image.size[1] > MAX_PIXELS:
         image.close()
         raise ImageError(f"{path}: {image.size[0]}x{image.size[1]}, over {MAX_PIXELS:,} pixels, the most decoded")
@@ -176,30 +187,40 @@ def _plain_colour(image: Image.Image, geometry: Geometry) -> Image.Image:
     if image.mode == "F":
         raise ImageError("floating-point pixels; save it as 8 or 16 bits")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.new("RGBA", rgba.size, (geometry.background,) * 3 + (255,))
-        image.alpha_composite(rgba)
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (geometry.background,) * 3 + (255,)), image)
     mode = _PLAIN[geometry.channels]
     return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    levels = np.asarray(image).astype(np.int64)
+    levels = np.asarray(image)
     if levels.size and not 0 <= int(levels.min()) <= int(levels.max()) <= 65535:
         raise ImageError("32-bit pixels; save it as 8 or 16 bits")
-    gray = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    gray = np.empty(levels.shape, np.uint8)
+    flat, out = levels.reshape(-1), gray.reshape(-1)
+    for start in range(0, flat.size, _PIECE):  # whole, the sums of a large image would take eight times its size
+        out[start : start + _PIECE] = (flat[start : start + _PIECE].astype(np.uint32) + 128) // 257
     clear = image.info.get("transparency")
     if clear is None:
-        return gray
+        return Image.fromarray(gray)
     # The level that a PNG names as transparent is one of the 65,536: afterwards it can't be told from its neighbours.
-    return Image.merge("LA", (gray, Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8))))
+    alpha = np.where(levels == clear, np.uint8(0), np.uint8(255))
+    return Image.merge("LA", (Image.fromarray(gray), Image.fromarray(alpha)))
 
 
-def _is_empty(path: Path) -> bool:
+def _other_kind(path: Path) -> str:
+    """What a file is that none of the formats takes, as far as its first bytes tell."""
     try:
-        return path.stat().st_size == 0
-    except OSError:
-        return False
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        return error.strerror or str(error)
+    if not head:
+        return "empty file"
+    kinds = {"a GIF": head[:4] == b"GIF8", "a HEIF or AVIF": head[4:8] == b"ftyp", "a PDF": head[:4] == b"%PDF"}
+    found = [kind for kind, is_it in kinds.items() if is_it]
+    return ", ".join([*found, f"not a {', '.join(FORMATS)} image"])
 
 
 def _reason(error: BaseException) -> str:

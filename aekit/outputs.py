@@ -71,6 +71,9 @@ def staged_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
+            # Without this a power cut may keep the new name and lose what it names.
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -127,6 +130,9 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Pat
     """
     check_folder_free(folder, marker, overwrite=overwrite)
     part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    if (old / marker).is_file() and not folder.exists():  # a job was killed between its two renames, at the end
+        os.replace(old, folder)
+        check_folder_free(folder, marker, overwrite=overwrite)
     check_folder_free(part, _STAMP, overwrite=True)
     check_folder_free(old, marker, overwrite=True)
     with _write_errors(folder):
@@ -136,15 +142,15 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Pat
         try:
             (part / _STAMP).touch()
             yield part
-            (part / _STAMP).unlink()
-            if folder.exists():
-                os.replace(folder, old)
             try:
+                if folder.exists():
+                    os.replace(folder, old)
                 os.replace(part, folder)
-            except OSError:
-                if old.exists():
+            except BaseException:
+                if old.exists() and not folder.exists():
                     os.replace(old, folder)
                 raise
+            (folder / _STAMP).unlink()  # not before: a folder without it would never be cleared away
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -1,7 +1,9 @@
 """Where runs lie: runs/NAME, and runs/latest, a text file that names the newest. Needs neither torch nor the run."""
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from aekit.outputs import staged_file
 
@@ -32,13 +34,24 @@ def fresh_run(stem: str) -> Path:
     return path
 
 
+def config_checksum(values: dict[str, Any]) -> str:
+    """SHA-256 of what config.json holds, by which an altered one is known: all but itself and the place of the images,
+    which may move, as their fingerprint is checked whenever they are read."""
+    covered = {name: value for name, value in values.items() if name != "sha256"}
+    if isinstance(config := covered.get("config"), dict):
+        covered["config"] = {name: value for name, value in config.items() if name != "data"}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+
+
 def run_of_model(run: Path, run_id: object) -> dict[str, object] | None:
-    """The settings of the run folder `run` if it is the run a model came from, by its run_id; else None."""
+    """The settings of the run folder `run` if it is, by its run_id, the one a model came from, and unaltered."""
     try:
         values = json.loads((run / CONFIG).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or run_id is None or values.get("run_id") != run_id:
+        return None
+    if values.get("sha256") != config_checksum(values):
         return None
     config = values.get("config")
     return config if isinstance(config, dict) else None

@@ -4,6 +4,7 @@ import gzip
 import io
 import struct
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,17 @@ def test_idx_of_the_wrong_kind_or_length_is_refused(
     (tmp_path / "a").write_bytes(pack(data))
     with pytest.raises(SourceError, match=found):
         read_idx(tmp_path / "a")
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 12), (2**32 - 1,) * 3])
+def test_a_packed_idx_is_unpacked_no_further_than_its_header_says(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    head = b"\0\0\x08\x03" + struct.pack(">3I", *shape)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(head + bytes(10**8 if shape[0] == 5 else 100)))
+    tracemalloc.start()
+    with pytest.raises(SourceError, match="bytes of pixels"):
+        read_idx(tmp_path / "a.gz")
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 def damaged(data: bytes) -> bytes:

@@ -148,6 +148,14 @@ def test_sample_draws_one_picture(tmp_path: Path, pictures: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["grid.png"]
 
 
+def test_what_a_model_says_of_itself_never_reaches_the_terminal_raw(model: Path) -> None:
+    rewrite(model, made_by="\x1b[2J\nforged: line", **{"odd\x07": 1})
+    status, said = invoke("info", model)
+    assert status == 0
+    assert r"made_by: \x1b[2J\nforged: line" in said and r"odd\x07: 1" in said
+    assert said.replace("\n", "").isprintable()
+
+
 # --- exit statuses
 
 

@@ -1,6 +1,7 @@
 """codec: arrays in, arrays out, the same whatever the batch size or the thread."""
 
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_all_start_methods, get_context
 from threading import Barrier
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from conftest import TINY, made_images
 
+from aekit import codec
 from aekit.codec import DTYPES, Codec
 from aekit.errors import OptionError, ShapeError
 from aekit.evaluation.metrics import mse
@@ -91,6 +93,23 @@ def test_threads_that_share_a_codec_get_the_same_results(tiny_codec: Codec) -> N
             np.testing.assert_array_equal(got, codes)
         for back in pool.map(lambda _: shared.reconstruct(IMAGES, batch_size=256), range(32)):
             np.testing.assert_array_equal(back, images)
+
+
+@pytest.mark.parametrize("method", [name for name in ("spawn", "fork") if name in get_all_start_methods()])
+def test_processes_get_the_same_results_however_they_start(tiny_codec: Codec, method: str) -> None:
+    codes = tiny_codec.encode(IMAGES)  # so that a forked process inherits a session in use
+    with get_context(method).Pool(2) as pool:
+        for got in pool.map(tiny_codec.encode, [IMAGES] * 4):
+            np.testing.assert_array_equal(got, codes)
+    np.testing.assert_array_equal(tiny_codec.encode(IMAGES), codes)
+
+
+def test_a_fork_while_another_thread_loads_a_graph_does_not_hang(tiny_codec: Codec) -> None:
+    if "fork" not in get_all_start_methods():
+        pytest.skip("this system has no fork")
+    with codec._opening, get_context("fork").Pool(1) as pool:  # as if a thread were loading
+        codes = pool.apply_async(tiny_codec.encode, [IMAGES]).get(timeout=60)
+    np.testing.assert_array_equal(codes, tiny_codec.encode(IMAGES))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import ntpath
+import posixpath
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -214,6 +216,7 @@ def test_an_index_header_that_is_none_is_refused(codes: Path, header: str) -> No
         '{"row": 0, "path": "a.png", "width": 1e999}',
         '{"row": 0, "path": "a.png", "width": null}',
         "[" * 100_000,
+        '{"row": 0, "path": "' + "x" * 70_000 + '.png", "width": 1, "height": 1}',
     ],
 )
 def test_a_damaged_line_is_refused_with_its_number(codes: Path, line: str) -> None:
@@ -243,6 +246,31 @@ def test_a_path_that_leads_away_is_refused(codes: Path, path: str) -> None:
 @pytest.mark.parametrize("path", ["~/x.png", "~root/x.png", "$HOME/x.png", "a..b/x.png", "-rf", "C:\\x.png", " .png"])
 def test_a_path_that_only_looks_odd_is_a_plain_name(path: str) -> None:
     check_relative(path, "here")
+
+
+WINDOWS = ["C:\\x.png", "C:x.png", "\\\\server\\share\\x.png", "\\x.png", "a\\..\\..\\x.png", "..\\x.png"]
+
+
+@pytest.mark.parametrize("path", WINDOWS)
+def test_by_the_rules_of_windows_drives_shares_and_backslashes_lead_away(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("aekit.codes.PurePath", PureWindowsPath)
+    with pytest.raises(CodesError, match="below the output folder"):
+        check_relative(path, "here")
+    check_relative("a\\b.png", "here")
+
+
+@given(st.text(st.sampled_from("./\\:~a\0\ud800é ")), st.sampled_from([PurePosixPath, PureWindowsPath]))
+def test_a_path_that_is_accepted_stays_below_its_folder(path: str, system: type[PurePath]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aekit.codes.PurePath", system)
+        try:
+            check_relative(path, "here")
+        except CodesError:
+            return
+    joined = (posixpath if system is PurePosixPath else ntpath).normpath(str(system("/base/out") / path))
+    assert system(joined).is_relative_to(system("/base/out")) and "\0" not in path
 
 
 @settings(max_examples=40)

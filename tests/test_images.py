@@ -1,7 +1,10 @@
 """images: which files are found, and what each kind of file decodes to."""
 
 import os
+import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 from conftest import made_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from aekit.errors import ImageError, ShapeError, SourceError
 from aekit.images import Pixels, decode_file, find_images, fit_array
@@ -44,15 +47,19 @@ def decoded(path: Path, image: Image.Image, geometry: Geometry = RGB, **save: ob
     return decode_file(path, geometry)[0]
 
 
-def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A gray PNG by hand, with any size in its header."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
+def png(width: int, height: int, data: bytes = b"", *more: bytes) -> bytes:
+    """A gray PNG by hand, with any size in its header, and any chunks before the pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b"")
+    parts = chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+ROWS = (b"\0" + bytes([7] * 16)) * 16
+"""The pixels of a PNG of 16x16, all 7."""
 
 
 # --- files found
@@ -109,6 +116,32 @@ def test_a_folder_that_is_missing_a_file_or_empty_is_refused(tmp_path: Path) -> 
             find_images(tmp_path / name)
 
 
+def test_a_socket_is_never_opened_and_a_pipe_is_refused_even_by_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(os.path.relpath(tmp_path / "socket.png"))
+    with listening:
+        with pytest.raises(SourceError, match="found none"):
+            find_images(tmp_path)
+        for name in ("pipe.png", "socket.png", "."):
+            with pytest.raises(ImageError, match="not a regular file"):
+                decode_file(tmp_path / name, RGB)
+
+
+def test_a_name_of_255_bytes_and_one_with_a_line_end_are_read_and_listed_in_one_line(tmp_path: Path) -> None:
+    names = ["ü" * 125 + "x.png", "\r\n.png"]
+    assert len(os.fsencode(names[0])) == 255
+    for name in names:
+        Image.fromarray(colours()).save(tmp_path / name)
+    assert find_images(tmp_path) == sorted(names)
+    for name in names:
+        np.testing.assert_array_equal(decode_file(tmp_path / name, RGB)[0], colours())
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(ImageError) as caught:
+            decode_file(tmp_path / name, RGB)
+        assert "\n" not in str(caught.value)
+
+
 # --- kinds of file
 
 
@@ -126,10 +159,18 @@ def test_jpeg_decodes_closely_under_any_name(tmp_path: Path) -> None:
         assert np.abs(out.astype(int) - smooth).max() <= 12
 
 
-@pytest.mark.parametrize("format", ["GIF", "PPM", "ICO", "TGA"])
-def test_other_formats_are_refused_whatever_they_are_called(tmp_path: Path, format: str) -> None:
-    with pytest.raises(ImageError, match="not a PNG, JPEG"):
+@pytest.mark.parametrize(
+    ("format", "said"), [("GIF", "a GIF, not"), ("AVIF", "a HEIF or AVIF, not"), ("PPM", "not"), ("ICO", "not")]
+)
+def test_other_formats_are_refused_whatever_they_are_called(tmp_path: Path, format: str, said: str) -> None:
+    with pytest.raises(ImageError, match=rf"a\.png: {said} a PNG, JPEG"):
         decoded(tmp_path / "a.png", Image.fromarray(colours()), format=format)
+
+
+def test_colour_profiles_are_not_applied_even_broken_ones(tmp_path: Path) -> None:
+    for profile in (ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(), b"no profile"):
+        out = decoded(tmp_path / "a.png", Image.fromarray(colours()), icc_profile=profile)
+        np.testing.assert_array_equal(out, colours())
 
 
 def test_gray_becomes_rgb_by_repetition_and_rgb_gray_by_luma(tmp_path: Path) -> None:
@@ -314,7 +355,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, part: float) -
         (b"\x89PNG\r\n\x1a\n", "a.png: "),
         (png(16, 16), "damaged image"),
         (png(60_000, 60_000), "89,478,485 pixels"),
+        (png(60_000, 60_000, bytes(10**7)), "89,478,485 pixels"),  # its pixels are there, in 10 kB
+        (png(2**31 - 1, 2**31 - 1), "89,478,485 pixels"),
         (png(10_000, 10_000), "10000x10000, over 89,478,485 pixels"),
+        (png(0, 16), "a.png: "),
+        # Chunks beside the pixels that swell a thousandfold when they are unpacked.
+        (png(16, 16, ROWS, chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**8)))), "too large"),
+        (png(16, 16, ROWS, chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))), "too large"),
+        (png(16, 16, ROWS, *[chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**6)))] * 100), "Too much memory"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -325,8 +373,47 @@ def test_empty_junk_and_bomb_files_are_refused_with_the_reason(tmp_path: Path, d
 
 
 def test_the_hand_made_png_is_a_good_one(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(png(16, 16, (b"\0" + bytes([7] * 16)) * 16))
-    assert (decode_file(tmp_path / "a.png", RGB)[0] == 7).all()
+    for more in (b"", bytes(10**8)):  # what follows the last pixel is never unpacked
+        (tmp_path / "a.png").write_bytes(png(16, 16, ROWS + more))
+        assert (decode_file(tmp_path / "a.png", RGB)[0] == 7).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 65535), (65535, 1)])
+def test_sides_from_one_pixel_up_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    (tmp_path / "a.png").write_bytes(png(width, height, (b"\0" + bytes([7] * width)) * height))
+    out, found = decode_file(tmp_path / "a.png", RGB)
+    assert found == size
+    assert (out == 7).all()
+
+
+MEASURED = """
+import re, sys
+from pathlib import Path
+from aekit.images import decode_file
+from aekit.spec import Geometry
+
+def peak():
+    return int(re.search("VmHWM: *(.+) kB", Path("/proc/self/status").read_text())[1])
+
+before = peak()
+try:
+    decode_file(Path(sys.argv[1]), Geometry(16, 16, 3))
+except ValueError as error:
+    print(peak() - before, error)
+"""
+
+
+def test_a_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not say how much memory a process took")
+    (tmp_path / "a.png").write_bytes(
+        png(60_000, 60_000, bytes(10**7), chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(10**8))))
+    )
+    done = subprocess.run([sys.executable, "-c", MEASURED, tmp_path / "a.png"], capture_output=True, text=True)
+    grown, _, said = done.stdout.partition(" ")
+    assert "a.png: " in said, done.stderr
+    assert int(grown) < 20_000  # kilobytes
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -45,8 +45,13 @@ def test_a_bare_import_loads_the_version_alone() -> None:
     assert among(loaded, ("aekit",)) == {"aekit", "aekit._version"}
 
 
-def test_onnxruntimes_telemetry_is_off_before_it_is_imported() -> None:
+@pytest.mark.parametrize(("asked", "found"), [(None, "1"), ("0", "0")])
+def test_onnxruntimes_telemetry_is_off_before_it_is_imported_unless_the_user_asks_for_it(
+    asked: str | None, found: str
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    if asked:
+        environment["ORT_DISABLE_TELEMETRY"] = asked
     code = (
         "import os, sys\n"
         "class Watch:\n"
@@ -56,7 +61,7 @@ def test_onnxruntimes_telemetry_is_off_before_it_is_imported() -> None:
         "import aekit.codec"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1"]
+    assert done.stdout.split() == [found]
 
 
 def test_the_packages_listed_are_the_packages_on_the_disk() -> None:

@@ -1,5 +1,8 @@
 """outputs: whole or not at all, and nothing is removed that aekit did not make."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +106,46 @@ def test_a_neighbour_with_a_working_name_is_never_removed(tmp_path: Path, name: 
 
 def test_what_a_killed_job_left_is_cleared(tmp_path: Path) -> None:
     fill(tmp_path / "out.old")
-    staging = staged_folder(tmp_path / "out", MARKER, overwrite=False)
+    fill(tmp_path / "out")
+    staging = staged_folder(tmp_path / "out", MARKER, overwrite=True)
     killed = staging.__enter__()  # and never left
     (killed / "half.png").touch()
-    fill(tmp_path / "out")
+    fill(tmp_path / "out.old")
     with staged_folder(tmp_path / "out", MARKER, overwrite=True) as part:
         assert not (part / "half.png").exists()
+        (part / MARKER).write_text("new")
+    assert tree(tmp_path) == {"out/aekit.json": b"new"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from aekit import outputs
+
+def replace(*names):
+    global left
+    if not left:
+        os.kill(os.getpid(), 9)
+    left -= 1
+    os.rename(*names)
+
+left, os.replace = int(sys.argv[1]), replace
+with outputs.staged_folder(Path("out"), "aekit.json", overwrite=True) as part:
+    (part / "aekit.json").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_at_a_rename_loses_neither_the_old_folder_nor_the_next_job(tmp_path: Path, renames: int) -> None:
+    """A real process, killed before its first and its second rename."""
+    fill(tmp_path / "out")
+    old = tree(tmp_path / "out")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(renames)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with pytest.raises(OutputExists, match="--overwrite"), staged_folder(tmp_path / "out", MARKER, overwrite=False):
+        pass
+    assert tree(tmp_path / "out") == old
+    with staged_folder(tmp_path / "out", MARKER, overwrite=True) as part:
         (part / MARKER).write_text("new")
     assert tree(tmp_path) == {"out/aekit.json": b"new"}
 

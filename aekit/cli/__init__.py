@@ -1,6 +1,8 @@
 """The aekit command. Each command is a file of this package and imports what is heavy when it runs."""
 
 import functools
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -39,7 +41,7 @@ def _root(
 
 
 def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which Ctrl-C ends with a word: typer alone would end it in silence."""
+    """The command, which Ctrl-C and SIGTERM end with a word: typer alone would end it in silence."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -57,10 +59,22 @@ for module in (train, export, compress, reconstruct, evaluate, denoise, sample, 
     app.command(name)(_interruptible(getattr(module, name)))
 
 
-def main() -> None:
-    """Run the command line; an error aekit raises on purpose becomes one line on stderr and exit status 1."""
+def _open_streams() -> None:
+    """Give the process all three standard streams: were one closed, the next file opened would take its number, and
+    get what libraries print."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that the terminal's encoding does not
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """Run the command line; an error aekit raises on purpose becomes one line on stderr and exit status 1."""
+    _open_streams()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else who started us wants it otherwise
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Pillow warns of odd files on lines of its own; what keeps an image out is said in one line where it is skipped.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

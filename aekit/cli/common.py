@@ -1,18 +1,19 @@
 """What the commands share: their common options, how they report, and their progress lines."""
 
+import contextlib
 import importlib.util
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.errors import AekitError, MissingExtra, one_line
+from aekit.errors import AekitError, MissingExtra, OutputError, one_line
 from aekit.outputs import finite
 
 if TYPE_CHECKING:
@@ -45,22 +46,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def report_error(error: AekitError) -> int:
     """Print the error as one line; returns the exit status, 1."""
-    print(f"aekit: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"aekit: {error}", file=sys.stderr)
     return 1
 
 
 def note(text: str) -> None:
     """A line for the person at the terminal: stderr, so that stdout holds results alone."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # a progress line may stand there
-    print(clear + one_line(text), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # that nobody listens any more is no reason to stop the work
+        print(clear + one_line(text), file=sys.stderr, flush=True)
 
 
 def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
-    """Print a command's result: the JSON object if asked for, else the lines."""
-    if as_json:
-        print(json.dumps(finite(result)))
-    else:
-        print("\n".join(lines))
+    """Print a command's result: the JSON object if asked for, else the lines.
+
+    Raises OutputError if stdout can't take it; a reader that has left (`| head`) is none.
+    """
+    # Lines repeat what files say, and that may be meant for the terminal.
+    text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain again when it ends
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError("stdout could not be written", found=error.strerror or str(error)) from error
 
 
 def need_extra(command: str, extra: str, *modules: str) -> None:
@@ -101,7 +111,7 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         raise typer.Exit(3)
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress_line(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """A line on stderr that counts to `total`, redrawn at most ten times a second, where stderr is a terminal."""
     if not sys.stderr.isatty():
@@ -116,12 +126,14 @@ def progress_line(total: int, what: str) -> Iterator[Callable[[int], None]]:
             return
         drawn = now
         left = (now - began) * (total - done) / max(done, 1)
-        print(f"\r{what} {done:,}/{total:,}, {duration(left)} left \x1b[K", end="", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(f"\r{what} {done:,}/{total:,}, {duration(left)} left \x1b[K", end="", file=sys.stderr, flush=True)
 
     try:
         yield show
     finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -42,7 +42,7 @@ def evaluate(
     training = codec.bundle.manifest.get("training", {})
     settings = run_of_model(resolve_run(run), training.get("run_id"))
     if source is None:
-        source = str(settings["data"]) if settings else training.get("data", "")
+        source = str((settings or training).get("data", ""))
         if source in ("folder", "array", ""):
             raise OptionError(
                 "SOURCE",

@@ -1,6 +1,5 @@
 """PCA, the baseline that any autoencoder of the same code size has to beat."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +51,15 @@ class Pca:
         """Read what save wrote. Raises SourceError if it is not that."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["mean"], arrays["components"], arrays["scales"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise SourceError(str(path), expected="saved principal components", found=str(error)[:160]) from error
+                mean, components, scales = (np.asarray(arrays[name]) for name in ("mean", "components", "scales"))
+            if not all(part.dtype == np.float32 and np.isfinite(part).all() for part in (mean, components, scales)):
+                raise ValueError("arrays that are not finite float32")
+            if mean.ndim != 1 or components.shape != (scales.size, mean.size):
+                raise ValueError(f"shapes {mean.shape}, {components.shape} and {scales.shape}")
+        except Exception as error:  # numpy, zipfile and zlib raise every kind of error on damaged bytes
+            reason = str(error).split("\n")[0][:160] or type(error).__name__
+            raise SourceError(str(path), expected="saved principal components", found=reason) from error
+        return cls(mean, components, scales)
 
     def mse(self, images: Pixels) -> float:
         """Mean squared error of projecting uint8 images, clipped to [0, 1] but not rounded to levels."""

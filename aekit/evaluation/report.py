@@ -70,7 +70,11 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
     codes = codec.encode(test.images, "uint8")
     rounded = mse(test.images, codec.decode(codes))
     code_dim = codec.spec.code_dim
-    files = codec.bundle.manifest["files"]
+    pixels = codec.spec.geometry.pixels
+    if pca is not None and pca.mean.size != pixels:
+        raise SourceError(
+            "the run's principal components", expected=f"those of {pixels} pixels", found=f"of {pca.mean.size}"
+        )
     return {
         "images": len(test.images),
         "test_images": test.description,
@@ -86,9 +90,9 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
         "uint8_cost_db": psnr(error) - psnr(rounded),
         "uint8_bytes_per_image": code_dim,
         **_archived(codec.bundle, codes),
-        "raw_bytes_per_image": codec.spec.geometry.pixels,
+        "raw_bytes_per_image": pixels,
         "codecs": codecs_at(test.images, rounded),
-        "model_bytes": sum(entry["bytes"] for entry in files.values()),
+        "model_bytes": sum(len(codec.bundle.graph(role)) for role in ("encoder", "decoder")),
         "model_id": codec.model_id,
         "provider": codec.provider("encoder"),
     }, reconstructions

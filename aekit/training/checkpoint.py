@@ -1,13 +1,17 @@
 """A run on the disk: its config, its metrics, its weights, and what resuming needs. No file of it is a pickle.
 
 runs/NAME/config.json            settings, geometry, facts of the data
-         metrics.jsonl           a line an epoch
+         metrics.jsonl           a line an epoch, for readers: resuming takes the epochs from the checkpoint
          checkpoint.safetensors  weights, averaged weights, optimizer state and position, replaced as a whole
          weights.safetensors     the weights to export: the averaged ones, of the best epoch
          pca.npz                 PCA of the code's size on the same images: the baseline of evaluation
 runs/latest                      a text file with the NAME of the newest run
+
+Files are replaced as a whole, so that a kill leaves the old or the new. Each carries a checksum: config.json and the
+safetensors files a SHA-256 of what they hold, pca.npz the CRC-32 of the zip format; the tensors name their run too.
 """
 
+import hashlib
 import json
 import secrets
 from dataclasses import dataclass
@@ -19,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aekit.errors import CheckpointError, OutputExists, SpecError
+from aekit.errors import CheckpointError, OutputExists
 from aekit.outputs import staged_file
-from aekit.runs import CONFIG
+from aekit.runs import CONFIG, config_checksum
 from aekit.spec import Geometry
 from aekit.training.config import FORMAT_VERSION, TrainConfig
 from aekit.training.data import TrainingData, load_training_data
@@ -53,13 +57,14 @@ class Run:
         run = cls(path, config, geometry, data, secrets.token_hex(8))
         values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}
         values["geometry"] = dict(vars(geometry))
+        values["sha256"] = config_checksum(values)
         with staged_file(path / CONFIG) as part:
             part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         return run
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Open the folder of a run. Raises CheckpointError if it is none, damaged, or of a newer aekit."""
+        """Open the folder of a run. Raises CheckpointError if it is none, damaged, altered, or of a newer aekit."""
         file = path / CONFIG
         try:
             values = json.loads(file.read_bytes())
@@ -70,11 +75,13 @@ class Run:
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(str(file), expected="JSON", found=str(error)[:160]) from error
         _check_version(values, str(file))
+        _check_sum(values.get("sha256"), config_checksum(values), str(file))
         try:
             geometry = Geometry(**values["geometry"])
-            data, run_id = values["data"], str(values["run_id"])
-        except (KeyError, TypeError, SpecError) as error:
-            raise CheckpointError(str(file), expected="a geometry and the data's facts", found=str(error)) from None
+            data, run_id = dict(values["data"]), str(values["run_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            found = str(error)[:160]
+            raise CheckpointError(str(file), expected="a geometry and the data's facts", found=found) from None
         return cls(path, TrainConfig.from_dict(values.get("config"), str(file)), geometry, data, run_id)
 
     def load_data(self) -> TrainingData:
@@ -93,14 +100,21 @@ class Run:
 
     def save_tensors(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Replace the file `name` as a whole; `state` is JSON-ready and comes back with the tensors."""
-        state = {**state, "format_version": FORMAT_VERSION}
+        text = json.dumps({**state, "format_version": FORMAT_VERSION, "run_id": self.run_id})
         with staged_file(self.path / name) as part:
-            contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
-            save_file(contiguous, part, {"aekit": json.dumps(state)})
+            contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(contiguous, part, {"aekit": text, "sha256": _checksum(contiguous, text)})
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The tensors and state of the file `name`. Raises CheckpointError if it is missing, damaged or newer."""
-        return load_tensors(self.path / name)
+        """The tensors and state of the file `name`.
+
+        Raises CheckpointError if it is missing, damaged, newer or of another run.
+        """
+        tensors, state = load_tensors(self.path / name)
+        if state.get("run_id") != self.run_id:
+            found = f"that of run {str(state.get('run_id'))[:80]}"
+            raise CheckpointError(str(self.path / name), expected=f"the state of run {self.run_id}", found=found)
+        return tensors, state
 
     def unfinished(self) -> str | None:
         """How far the run came, in words, if it was not trained to its end; else None."""
@@ -128,18 +142,22 @@ class Run:
 
 
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a safetensors file written by save_tensors. Raises CheckpointError if it can't be."""
+    """Read a safetensors file written by save_tensors. Raises CheckpointError if it can't be, or was altered."""
     try:
         with safe_open(file, "pt") as opened:
-            state = json.loads((opened.metadata() or {}).get("aekit", "null"))
+            metadata = opened.metadata() or {}
+            text = metadata.get("aekit", "null")
+            state = json.loads(text)
             _check_version(state, str(file))
-            return {key: opened.get_tensor(key) for key in opened.keys()}, state  # noqa: SIM118
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(str(file), expected="a saved state", found="nothing there") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(str(file), expected="a safetensors file of aekit", found=str(error)[:160]) from error
+    _check_sum(metadata.get("sha256"), _checksum(tensors, text), str(file))
+    return tensors, state
 
 
 def check_fit(network: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -149,6 +167,25 @@ def check_fit(network: torch.nn.Module, tensors: dict[str, Tensor], where: str) 
     if wanted != found:
         odd = sorted(set(wanted.items()) ^ set(found.items()))[:3]
         raise CheckpointError(where, expected="the weights of the network in config.json", found=f"differences: {odd}")
+
+
+def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 over the state's text and each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_sum(said: Any, found: str, where: str) -> None:
+    if said != found:
+        raise CheckpointError(
+            f"{where} was altered",
+            expected=f"SHA-256 {str(said)[:16]}…" if said else "its SHA-256 inside",
+            found=f"{found[:16]}…",
+            fix="bring it back as it was, or train anew",
+        )
 
 
 def _check_version(values: Any, where: str) -> None:

@@ -64,12 +64,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise OptionError(name, expected=" or ".join(allowed), found=repr(getattr(self, name)))
+                raise OptionError(name, expected=" or ".join(allowed), found=repr(getattr(self, name))[:80])
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
-                raise OptionError(name, expected=f"{low:g} to {high:g}", found=f"{getattr(self, name):g}")
+                raise OptionError(name, expected=f"{low:g} to {high:g}", found=str(getattr(self, name))[:80])
         if len(self.hidden) > 16 or not all(1 <= units <= 65536 for units in self.hidden):
-            raise OptionError("hidden", expected="at most 16 layers of 1 to 65536 units", found=str(self.hidden))
+            raise OptionError("hidden", expected="at most 16 layers of 1 to 65536 units", found=str(self.hidden)[:80])
 
     def spec(self, geometry: Geometry) -> ModelSpec:
         """The facts of the model this run makes."""
@@ -96,7 +96,7 @@ class TrainConfig:
         if isinstance(options, dict) and not all(isinstance(text, str) for text in (*options, *options.values())):
             raise CheckpointError(f"{where}: options", expected="texts by name", found=repr(options)[:80])
         for name, kind in kinds.items():
-            if kind is float and type(read[name]) is int:
+            if kind is float and type(read[name]) is int and abs(read[name]) < 2**53:
                 read[name] = float(read[name])
             if type(read[name]) is not kind:
                 raise CheckpointError(f"{where}: {name}", expected=kind.__name__, found=repr(read[name])[:80])

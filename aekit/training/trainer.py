@@ -169,7 +169,7 @@ class _Recorder:
         facts: dict[str, Any] = {"step": loop.step, "steps_in_all": loop.total, "finished": finished}
         facts |= {"cost_sum": self.cost_sum, "seconds": seconds}
         best = {"best": self.best if self.best_step else None, "best_step": self.best_step}
-        self.run.save_tensors(CHECKPOINT, tensors, {**facts, **best})
+        self.run.save_tensors(CHECKPOINT, tensors, {**facts, **best, "epochs": self.epochs})
         self.saved = time.monotonic()
 
     def restore(self) -> None:
@@ -190,6 +190,10 @@ class _Recorder:
             loop.step, self.best_step = int(state["step"]), int(state["best_step"])
             self.best = float(state["best"]) if self.best_step else math.inf
             self.cost_sum, self.seconds = float(state["cost_sum"]), float(state["seconds"])
+            # Not from metrics.jsonl, where a kill between the two files leaves epochs that are to come again.
+            self.epochs = [asdict(Epoch(**epoch)) for epoch in state["epochs"]]
+            if not 0 <= self.best_epoch <= len(self.epochs) <= loop.step <= loop.total:
+                raise ValueError(f"{len(self.epochs)} epochs, the best one {self.best_epoch}, {loop.step} steps")
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(where, expected="the state of this run", found=str(error)[:160]) from error
         for part, network in {"network": loop.network, "averaged": loop.exported}.items():
@@ -197,10 +201,6 @@ class _Recorder:
                 check_fit(network, parts[part], where)
                 network.load_state_dict(parts[part])
         loop.optimizer.load_state_dict({**loop.optimizer.state_dict(), "state": moments})
-        # A kill between the two files leaves metrics that the checkpoint does not know.
-        self.epochs = [epoch for epoch in self.run.metrics() if (epoch["epoch"] - 1) * loop.per_epoch < loop.step]
-        if loop.step % loop.per_epoch and loop.step != loop.total:
-            self.epochs = self.epochs[: loop.step // loop.per_epoch]
 
 
 def load_network(run: Run) -> Autoencoder:

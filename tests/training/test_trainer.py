@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import torch
 from conftest import made_images
 from safetensors.torch import load_file, save_file
 
-from aekit.errors import CheckpointError, OptionError, OutputExists, TrainingError
+from aekit.errors import AekitError, CheckpointError, OptionError, OutputExists, TrainingError
 from aekit.evaluation.baselines import Pca
 from aekit.named_sets import load_named_set
-from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run
+from aekit.runs import PCA
+from aekit.training.checkpoint import CHECKPOINT, METRICS, WEIGHTS, Run
 from aekit.training.config import make_config
 from aekit.training.data import TrainingData, load_training_data
 from aekit.training.devices import choose_device
@@ -153,8 +155,111 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, blobs: TrainingD
     for run in (small, large):
         begin(run, blobs)
     (small.path / WEIGHTS).write_bytes((large.path / WEIGHTS).read_bytes())
+    with pytest.raises(CheckpointError, match=f"the state of run {small.run_id}, found that of run {large.run_id}"):
+        load_network(small)
+    small.save_tensors(WEIGHTS, weights(large), {})
     with pytest.raises(CheckpointError, match="network in config"):
         load_network(small)
+
+
+def flipped(data: bytes, places: Sequence[int]) -> Iterator[bytes]:
+    """The data with one bit of each place turned, another one from place to place."""
+    for place in places:
+        yield data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, WEIGHTS, PCA, "config.json"])
+def test_any_bit_that_is_turned_in_a_run_is_found(tmp_path: Path, blobs: TrainingData, name: str) -> None:
+    run = new_run(tmp_path / "run", blobs, epochs=1, hidden=(2,))
+    begin(run, blobs)
+    Pca.fit(blobs.train, 2).save(run.path / PCA)
+    reads: dict[str, Callable[[], object]] = {
+        PCA: lambda: Pca.load(run.path / PCA),
+        "config.json": lambda: Run.read(run.path),
+    }
+    read = reads.get(name, lambda: run.load_tensors(name))
+    whole = str(read()) if name == PCA else "none is taken for whole"
+    file = run.path / name
+    data = file.read_bytes()
+    # The text at the start holds what is most easily misread; the place of the images is no part of the checksum.
+    places = [*range(0, min(len(data), 1500), 11), *range(1500, len(data), len(data) // 40)]
+    start = data.find(os.fsencode(run.config.data))
+    places = [place for place in places if not start <= place < start + len(run.config.data)]
+    for altered in flipped(data, places):
+        file.write_bytes(altered)
+        try:
+            assert (
+                str(read()) == whole
+            )  # what a zip file says of its members' dates is under no checksum, and no matter
+        except AekitError as error:
+            assert name in str(error)
+
+
+def test_where_the_images_lie_may_change_but_no_other_setting(tmp_path: Path, blobs: TrainingData) -> None:
+    run = new_run(tmp_path / "run", blobs)
+    values = json.loads((run.path / "config.json").read_text())
+    (tmp_path / "blobs.npy").rename(tmp_path / "moved.npy")
+    values["config"]["data"] = str(tmp_path / "moved.npy")
+    (run.path / "config.json").write_text(json.dumps(values))
+    assert len(Run.read(run.path).load_data().train) == len(blobs.train)
+    values["config"]["lr"] = 0.5
+    (run.path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"config\.json was altered: expected SHA-256"):
+        Run.read(run.path)
+
+
+def test_metrics_that_were_damaged_are_written_anew_on_resuming(tmp_path: Path, blobs: TrainingData) -> None:
+    run = new_run(tmp_path / "run", blobs)
+    begin(run, blobs)
+    whole = run.metrics()
+    (run.path / METRICS).write_text("junk")
+    train(run, blobs, resume=True)
+    assert run.metrics() == whole
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+from aekit.errors import CheckpointError
+from aekit.evaluation.baselines import Pca
+from aekit.training import trainer
+from aekit.training.checkpoint import CHECKPOINT, Run
+from aekit.training.networks import components_wanted
+
+trainer._SAVE_SECONDS = 0.0  # after every epoch, so that many kills come in the midst of saving
+chance, kills = random.Random(0), 0
+run = Run.read(Path("cut"))
+data = run.load_data()
+principal = Pca.fit(data.train, components_wanted(run.config, data.geometry))
+while True:
+    child = os.fork()  # a process of its own, which need not load torch again
+    if not child:
+        resume = (run.path / CHECKPOINT).exists()
+        trainer.train(run, data, resume=resume, principal=None if resume else principal)
+        os._exit(0)
+    if kills < 12:
+        time.sleep(chance.uniform(0, 0.3))
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status):
+        sys.exit(print(kills) or os.WEXITSTATUS(status))
+    kills += 1
+    Run.read(run.path)
+    if (run.path / CHECKPOINT).exists():
+        run.load_tensors(CHECKPOINT)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_killed_at_any_instant_a_run_goes_on_to_the_same_bits(tmp_path: Path, blobs: TrainingData) -> None:
+    whole, cut = (new_run(tmp_path / name, blobs, epochs=40) for name in ("whole", "cut"))
+    begin(whole, blobs)
+    done = subprocess.run([sys.executable, "-c", KILLS], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3
+    assert same_bits(whole, cut)
+    assert [line["cost"] for line in cut.metrics()] == [line["cost"] for line in whole.metrics()]
+    assert sorted(path.name for path in cut.path.iterdir()) == sorted(path.name for path in whole.path.iterdir())
 
 
 def test_images_that_changed_stop_a_resume(tmp_path: Path, blobs: TrainingData) -> None:

@@ -1,0 +1,178 @@
+"""The command as a guest of its system: signals, closed streams, no home, no room, nowhere to write, an odd clock."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, json_output, made_images, tree, write_pictures
+
+from aekit.errors import AekitError
+from aekit.outputs import staged_file
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
+UNWRITABLE = Path("/proc")  # even root can't make a file there
+AEKIT = [sys.executable, "-m", "aekit"]
+
+
+def shell(line: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a line of sh in which $AEKIT is the command and $TINY the model."""
+    given = {"AEKIT": " ".join(AEKIT), "TINY": str(TINY), "PATH": os.environ["PATH"], **environment}
+    return subprocess.run(["sh", "-c", line], cwd=cwd, env=given, capture_output=True, text=True, timeout=120)
+
+
+# --- signals
+
+
+LONG = {
+    "compress": ["in.npy", "--out", "made.npy", "--batch-size", "1"],
+    "denoise": ["in.npy", "--out", "made", "--batch-size", "1"],
+    "reconstruct": ["codes.npy", "--out", "made", "--no-index", "--batch-size", "1"],
+}
+
+
+@POSIX
+@pytest.mark.parametrize("command", LONG)
+def test_term_ends_a_job_like_ctrl_c_with_130_and_nothing_half_written(tmp_path: Path, command: str) -> None:
+    np.save(tmp_path / "in.npy", np.zeros((200_000, 16, 16), np.uint8))
+    np.save(tmp_path / "codes.npy", np.zeros((200_000, 4), np.uint8))
+    started = [*AEKIT, command, *LONG[command], "--model", str(TINY), "--provider", "cpu", "--threads", "1"]
+    with subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not list(tmp_path.glob("made*.part")):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said == "aekit: interrupted; nothing was left half-written\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npy", "in.npy"]
+
+
+@POSIX
+def test_a_signal_that_the_starter_ignores_stays_ignored(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", np.zeros((3000, 16, 16), np.uint8))
+    line = 'trap "" TERM INT; $AEKIT compress in.npy --out made.npy --model $TINY --batch-size 1 & '
+    line += "while ! ls made.npy.part 2>/dev/null; do sleep 0.01; done; kill -TERM $!; kill -INT $!; wait $!"
+    assert shell(line, tmp_path).returncode == 0
+    assert np.load(tmp_path / "made.npy").shape == (3000, 4)
+
+
+# --- streams
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("line", "status", "error"),
+    [
+        ("$AEKIT info $TINY | true", 0, ""),
+        ("$AEKIT info $TINY --json >&-", 0, ""),
+        ("$AEKIT info $TINY <&- >&- 2>&-", 0, ""),
+        ("$AEKIT info nowhere 2>&-", 1, ""),
+        ("$AEKIT --help | true", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_no_traceback(tmp_path: Path, line: str, status: int, error: str) -> None:
+    done = shell(line, tmp_path)
+    assert (done.returncode, done.stderr) == (status, error)
+
+
+@POSIX
+def test_a_reader_that_left_is_no_failure_and_a_full_disk_is_one(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as gone:
+        done = subprocess.run([*AEKIT, "info", TINY], stdout=gone, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = shell("$AEKIT info $TINY > /dev/full", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "aekit: stdout could not be written: found No space left on device\n",
+    )
+
+
+@POSIX
+def test_closed_streams_never_give_their_number_to_an_output(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", made_images(5))
+    for name, streams in (("open", ""), ("closed", "<&- >&- 2>&-")):
+        assert shell(f"$AEKIT compress in.npy --out {name}.npy --model $TINY {streams}", tmp_path).returncode == 0
+    assert (tmp_path / "open.npy").read_bytes() == (tmp_path / "closed.npy").read_bytes()
+
+
+@POSIX
+def test_notes_that_nobody_reads_do_not_stop_the_work(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 4)
+    (tmp_path / "in" / "bad.png").touch()  # of which there is something to say
+    done = shell("$AEKIT compress in --out codes.npy --model $TINY 2>&1 >/dev/null | true", tmp_path)
+    assert done.returncode == 0
+    assert np.load(tmp_path / "codes.npy").shape == (4, 4)
+
+
+@POSIX
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-16", "cp437"])
+def test_any_encoding_of_the_streams_will_do(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "ö").mkdir()
+    done = subprocess.run(
+        [*AEKIT, "info", "ö"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "LANG": "C"},
+        capture_output=True,
+        timeout=60,
+    )
+    said = done.stderr.decode(encoding.partition(":")[0])
+    assert done.returncode == 1
+    assert said.startswith("aekit: ") and "Traceback" not in said
+
+
+# --- places
+
+
+@POSIX
+def test_no_home_and_an_empty_environment_will_do(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", made_images(5))
+    done = subprocess.run(
+        [*AEKIT, "compress", "in.npy", "--out", "codes.npy", "--model", TINY, "--json"],
+        cwd=tmp_path,
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json_output(done)["images"] == 5
+
+
+@pytest.mark.skipif(not (UNWRITABLE / "self").exists(), reason="needs a folder where nothing can be written")
+def test_where_nothing_can_be_written_reading_goes_on_and_writing_is_one_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", made_images(5))
+    line = "$AEKIT compress $HERE/in.npy --out $HERE/codes.npy --model $TINY && "
+    line += "$AEKIT compress $HERE/in.npy --out codes.npy --model $TINY"
+    done = shell(line, UNWRITABLE, HERE=str(tmp_path))
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "could not be written: found" in done.stderr
+    assert sorted(tree(tmp_path)) == ["codes.jsonl", "codes.npy", "in.npy"]
+
+
+@pytest.mark.skipif(not (UNWRITABLE / "self").exists(), reason="needs a folder where nothing can be written")
+def test_an_output_below_a_folder_that_can_not_be_written_is_a_named_error() -> None:
+    with pytest.raises(AekitError, match="could not be written"), staged_file(UNWRITABLE / "new" / "codes.npy"):
+        pass
+
+
+# --- time
+
+
+def test_nothing_that_ships_measures_by_a_clock_that_can_be_set() -> None:
+    root = Path(__file__).parent.parent
+    for path in [path for folder in ("aekit", "export") for path in (root / folder).rglob("*.py")]:
+        used = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Attribute)}
+        assert not used & {"time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "datetime.utcnow"}, (
+            path
+        )

@@ -1,6 +1,7 @@
 """The batch jobs: compress a source to a code file, reconstruct a code file to images, denoise a source to images.
 
-Each works block by block in bounded memory, in the order of the source; its output takes its name when it is whole.
+Each works block by block in bounded memory, in the order of the source, while aekit.pipeline reads ahead; its output
+takes its name when it is whole.
 """
 
 import time
@@ -14,11 +15,11 @@ import numpy as np
 from aekit.codec import BATCH_SIZE, DTYPES, Codec
 from aekit.codes import CodeFile, CodeWriter, index_path
 from aekit.errors import CodesError, ImageError, OptionError, SourceError
-from aekit.images import MAX_PIXELS, Pixels
+from aekit.images import MAX_PIXELS
 from aekit.outputs import check_apart, check_free, staged_file
-from aekit.pictures import numbered, png_paths, staged_pictures
+from aekit.pictures import Batch, numbered, png_paths, staged_pictures
+from aekit.pipeline import reading
 from aekit.sources import Block, Record, Source
-from aekit.spec import Geometry
 
 Progress = Callable[[int], None]
 """Called with the number of inputs done so far."""
@@ -51,6 +52,7 @@ def compress(
     *,
     dtype: str = "float32",
     batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
     on_error: str = "skip",
     overwrite: bool = False,
     progress: Progress = _ignore,
@@ -58,6 +60,9 @@ def compress(
     """Encode every image of `source` into `out` (.npy) and its index (.jsonl).
 
     `on_error` says what an unreadable image does: `skip` leaves it out with a line in the index, `fail` stops the job.
+    `workers` read the files; None chooses (see aekit.pipeline). Where that means processes, and the codec has run
+    already, they are spawned: a script then keeps its own work below `if __name__ == "__main__"`, as for all of
+    multiprocessing.
 
     Raises OutputError if the output is in the way, ImageError on the first unreadable image under `fail`, SourceError
     if no image at all could be read. Nothing is left behind then.
@@ -70,13 +75,17 @@ def compress(
     check_apart(out, Path(source.name))
     for path in (out, index_path(out)):
         check_free(path, overwrite=overwrite)
-    provider = codec.provider("encoder")
-    began, skipped = time.monotonic(), list[Record]()
+    began, skipped, geometry = time.monotonic(), list[Record](), codec.spec.geometry
     # The index takes its name first: codes without their index would be of no use.
-    with staged_file(out) as part, staged_file(index_path(out)) as index_part:
+    with (
+        staged_file(out) as part,
+        staged_file(index_path(out)) as index_part,
+        reading(source, geometry, batch_size * codec.runs, workers) as blocks,
+    ):
+        provider = codec.provider("encoder")  # while it opens, files are read already
         with part.open("wb") as array, index_part.open("wb") as index:
             writer = CodeWriter(array, index, codec.bundle, dtype, named=source.paths is not None)
-            for stop, block in _blocks(source, codec.spec.geometry, batch_size, on_error):
+            for stop, block in _checked(blocks, on_error):
                 skipped += [record for record in block.records if record.error]
                 writer.add(codec.encode(block.images, dtype, batch_size), block.records)
                 progress(stop)
@@ -93,6 +102,7 @@ def reconstruct(
     *,
     original_size: bool = False,
     batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
     overwrite: bool = False,
     progress: Progress = _ignore,
 ) -> Summary:
@@ -110,20 +120,20 @@ def reconstruct(
     named = codes.header is not None and codes.header["named"]
     if original_size and (as_array or not named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
-    provider = codec.provider("decoder")
-    began, row = time.monotonic(), 0
+    began = time.monotonic()
     with staged_pictures(
         out,
         codec.spec.geometry,
+        expected=len(codes.codes),
         command="reconstruct",
         model_id=codec.model_id,
         original_size=original_size,
         overwrite=overwrite,
+        workers=workers,
     ) as writer:
+        provider = codec.provider("decoder")
         records = [] if as_array else _png_records(codes)
-        for images in _decoded(codes, codec, batch_size, progress):
-            writer.add(images, records[row : row + len(images)])
-            row += len(images)
+        writer.write(_decoded(codes, codec, batch_size, records, progress))
     return Summary(out, writer.count, (), writer.bytes, time.monotonic() - began, provider)
 
 
@@ -134,6 +144,7 @@ def denoise(
     *,
     original_size: bool = False,
     batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
     on_error: str = "skip",
     overwrite: bool = False,
     progress: Progress = _ignore,
@@ -152,27 +163,35 @@ def denoise(
     as_array = out.suffix == ".npy"
     if original_size and (as_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")
-    providers = {codec.provider(role): None for role in ("encoder", "decoder")}
-    began, done, skipped = time.monotonic(), 0, list[Record]()
-    with staged_pictures(
-        out,
-        codec.spec.geometry,
-        command="denoise",
-        model_id=codec.model_id,
-        original_size=original_size,
-        overwrite=overwrite,
-    ) as writer:
+    began, skipped, geometry = time.monotonic(), list[Record](), codec.spec.geometry
+    with (
+        staged_pictures(
+            out,
+            geometry,
+            expected=len(source),
+            command="denoise",
+            model_id=codec.model_id,
+            original_size=original_size,
+            overwrite=overwrite,
+            workers=workers,
+        ) as writer,
+        reading(source, geometry, batch_size * codec.runs, workers) as blocks,
+    ):
+        providers = {codec.provider(role): None for role in ("encoder", "decoder")}
         names = numbered(len(source)) if source.paths is None else png_paths(source.paths)
-        for stop, block in _blocks(source, codec.spec.geometry, batch_size, on_error):
-            skipped += [record for record in block.records if record.error]
-            inputs = block.records or [Record("")] * len(block.images)
-            named = [replace(record, path=name) for record, name in zip(inputs, names[done:stop], strict=True)]
-            writer.add(
-                codec.reconstruct(block.images, batch_size=batch_size),
-                [record for record in named if not record.error],
-            )
-            done = stop
-            progress(stop)
+
+        def denoised() -> Iterator[Batch]:
+            done = 0
+            for stop, block in _checked(blocks, on_error):
+                skipped.extend(record for record in block.records if record.error)
+                inputs = block.records or [Record("")] * len(block.images)
+                named = [replace(record, path=name) for record, name in zip(inputs, names[done:stop], strict=True)]
+                images = codec.reconstruct(block.images, batch_size=batch_size)
+                yield images, [record for record in named if not record.error]
+                done = stop
+                progress(stop)
+
+        writer.write(denoised())
         _check_any(writer.count, source, skipped)
     seconds = time.monotonic() - began
     return Summary(out, writer.count, tuple(skipped), writer.bytes, seconds, " and ".join(providers))
@@ -185,12 +204,9 @@ def _check_options(batch_size: int, on_error: str = "skip") -> None:
         raise OptionError("--batch-size", expected="1 or more", found=str(batch_size))
 
 
-def _blocks(source: Source, geometry: Geometry, batch_size: int, on_error: str) -> Iterator[tuple[int, Block]]:
-    """The source's blocks, each with the number of inputs read by then; under `fail` an unreadable image is an
-    ImageError."""
-    for start in range(0, len(source), batch_size):
-        stop = min(start + batch_size, len(source))
-        block = source.read(start, stop, geometry)
+def _checked(blocks: Iterator[tuple[int, Block]], on_error: str) -> Iterator[tuple[int, Block]]:
+    """The blocks; under `fail` an unreadable image is an ImageError."""
+    for stop, block in blocks:
         failed = [record for record in block.records if record.error]
         if failed and on_error == "fail":
             raise ImageError(f"{failed[0].path}: {failed[0].error}")
@@ -204,13 +220,16 @@ def _check_any(count: int, source: Source, skipped: Sequence[Record]) -> None:
         raise SourceError(source.name, expected="at least one readable image", found=reason)
 
 
-def _decoded(codes: CodeFile, codec: Codec, batch_size: int, progress: Progress) -> Iterator[Pixels]:
-    """The images, a batch at a time; after the last one the rows' checksum is held against the index."""
-    crc = 0
-    for start in range(0, len(codes.codes), batch_size):
-        rows = np.ascontiguousarray(codes.codes[start : start + batch_size])
+def _decoded(
+    codes: CodeFile, codec: Codec, batch_size: int, records: Sequence[Record], progress: Progress
+) -> Iterator[Batch]:
+    """The images, and their records if there are any; after the last one the rows' checksum is held against the
+    index."""
+    crc, block = 0, batch_size * codec.runs
+    for start in range(0, len(codes.codes), block):
+        rows = np.ascontiguousarray(codes.codes[start : start + block])
         crc = zlib.crc32(rows.data.cast("B"), crc)
-        yield codec.decode(rows, batch_size)
+        yield codec.decode(rows, batch_size), records[start : start + block]
         progress(start + len(rows))
     codes.check_rows(crc)
 

@@ -126,12 +126,12 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
     """Decode files to a block: the unit of work of a batch job, a plain function of its arguments."""
     images = np.empty((len(paths), *geometry.shape), np.uint8)
     records = []
-    rows = 0
+    rows, folder = 0, f"{root}/"
     for path in paths:
         try:
-            images[rows], (width, height) = decode_file(root / path, geometry)
+            images[rows], (width, height) = decode_file(folder + path, geometry)
         except ImageError as error:
-            reason = error.what.removeprefix(f"{root / path}: ")
+            reason = error.what.removeprefix(f"{folder}{path}: ")
             records.append(Record(path, error=reason))
         else:
             records.append(Record(path, width, height))

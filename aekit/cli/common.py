@@ -30,6 +30,14 @@ ProviderOption = Annotated[
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of the graph; all cores if not given.", min=1)]
 BatchOption = Annotated[int, typer.Option(help="Images a run of the graph; results do not depend on it.", min=1)]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="How many read or write files beside the graph, 0 for none; chosen from the files if not given. Results "
+        "do not depend on it.",
+        min=0,
+    ),
+]
 SourceArgument = Annotated[
     str,
     typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),

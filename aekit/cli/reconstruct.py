@@ -12,6 +12,7 @@ from aekit.cli.common import (
     OverwriteOption,
     ProviderOption,
     ThreadsOption,
+    WorkersOption,
     finish,
     progress_line,
 )
@@ -32,6 +33,7 @@ def reconstruct(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
+    workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,8 +41,9 @@ def reconstruct(
     from aekit import jobs
     from aekit.codec import Codec
     from aekit.codes import CodeFile
+    from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads)
+    codec = Codec.load(model, provider, threads, runs=threads or cores())
     opened = CodeFile.open(codes, index=index)
     with progress_line(len(opened.codes), "decoding") as show:
         summary = jobs.reconstruct(
@@ -49,6 +52,7 @@ def reconstruct(
             codec,
             original_size=original_size,
             batch_size=batch_size,
+            workers=workers,
             overwrite=overwrite,
             progress=show,
         )

@@ -5,9 +5,8 @@ images uint8 [n, H, W, C] ◀── decoder.onnx ── either of them
 """
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,9 @@ from aekit.images import Pixels
 from aekit.providers import RunningSession, open_session
 from aekit.spec import ModelSpec
 from aekit.workers import cores
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Codes = npt.NDArray[Any]
 """Codes [n, code_dim] of one of DTYPES."""
@@ -139,8 +141,15 @@ class Codec:
             out[start : start + size] = session.run([output], {name: batch})[0]
 
         starts = range(0, len(rows), size)
-        for _ in map(run, starts) if self._runners is None or len(starts) == 1 else self._runners.map(run, starts):
+        for _ in map(run, starts) if len(starts) == 1 or self.runs == 1 else self._executor().map(run, starts):
             pass
+
+    def _executor(self) -> "ThreadPoolExecutor":
+        from concurrent.futures import ThreadPoolExecutor
+
+        with self._lock:
+            self._runners = self._runners or ThreadPoolExecutor(self.runs)
+            return self._runners
 
     def _session(self, role: str) -> RunningSession:
         with self._lock:
@@ -148,7 +157,6 @@ class Codec:
                 threads = self._threads
                 if self.runs > 1:
                     threads = max((threads or cores()) // self.runs, 1)
-                    self._runners = self._runners or ThreadPoolExecutor(self.runs)
                 running = open_session(
                     self.bundle.graph(role), self._provider, threads=threads, spinning=self.runs == 1
                 )

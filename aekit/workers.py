@@ -7,7 +7,6 @@ tried once more in a new process, and the second death is a WorkerError that nam
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,13 +14,15 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection, wait
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aekit.errors import WorkerError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing.connection import Connection
 
 _AHEAD = 2
 """Pieces given to a worker at a time: it begins the second while the first's result is still being used."""
@@ -73,6 +74,8 @@ def pool(function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str
     if plan.kind == "here":
         yield _Here(function)
     elif plan.kind == "threads":
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(plan.count) as executor:
             yield _Threads(function, executor, plan.count)
     else:
@@ -89,7 +92,7 @@ class _Here:
 
 
 class _Threads:
-    def __init__(self, function: Callable[[Any], Any], executor: ThreadPoolExecutor, count: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], executor: "ThreadPoolExecutor", count: int) -> None:
         self._function, self._executor, self._most = function, executor, count * _AHEAD
 
     def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
@@ -127,11 +130,15 @@ class _Process:
 
 class _Processes:
     def __init__(self, function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str]) -> None:
+        import multiprocessing
+
         self._context = multiprocessing.get_context(plan.method or ("fork" if _may_fork() else "spawn"))
         self._function, self._naming = function, naming
         self._workers = [_Process(self._context, function) for _ in range(plan.count)]
 
     def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
+        from multiprocessing.connection import wait
+
         fresh, most = enumerate(pieces), len(self._workers) * (_AHEAD + 1)
         again: deque[tuple[int, Any]] = deque()
         done: dict[int, Any] = {}
@@ -187,7 +194,7 @@ class _Processes:
             worker.end()
 
 
-def _work(pipe: Connection, other_end: Connection, function: Callable[[Any], Any]) -> None:
+def _work(pipe: "Connection", other_end: "Connection", function: Callable[[Any], Any]) -> None:
     """What a worker process does: answer pieces until the pipe ends."""
     other_end.close()  # else the pipe would not end when the parent does
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us; the parent sees to it

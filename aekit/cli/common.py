@@ -1,7 +1,5 @@
 """What the commands share: their common options, how they report, and their progress lines."""
 
-import importlib.util
-import json
 import math
 import sys
 import time
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.errors import AekitError, MissingExtra, one_line
-from aekit.outputs import finite
 
 if TYPE_CHECKING:
     from aekit.jobs import Summary
@@ -66,6 +63,10 @@ def note(text: str) -> None:
 def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print a command's result: the JSON object if asked for, else the lines."""
     if as_json:
+        import json
+
+        from aekit.outputs import finite
+
         print(json.dumps(finite(result)))
     else:
         print("\n".join(lines))
@@ -73,6 +74,8 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
 def need_extra(command: str, extra: str, *modules: str) -> None:
     """Raise MissingExtra unless the modules are installed."""
+    import importlib.util
+
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(command, extra, module)

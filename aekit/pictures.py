@@ -67,7 +67,9 @@ def staged_pictures(
 
     The output takes its name when the block ends; on any error nothing is left behind. `original_size` scales each
     PNG to the size in its record. `workers` processes write PNG files, none if it is 0; if it is None, as many as there
-    are cores, provided that the `expected` number of images is worth it. Raises OutputError if the output is in the way.
+    are cores, provided that the `expected` number of images is worth it.
+
+    Raises OutputError if the output is in the way.
     """
     if out.suffix == ".npy":
         check_free(out, overwrite=overwrite)

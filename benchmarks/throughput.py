@@ -86,7 +86,7 @@ class Bench:
         return self.made(f"array-{count}.npy", make)
 
     def photos(self) -> Path:
-        """JPEG files of 0.5 to 12 megapixels, cut and scaled from the photos that scikit-learn and scikit-image ship."""
+        """JPEG files of 0.5 to 12 megapixels, cut and scaled from those that scikit-learn and scikit-image ship."""
         count = self.much(300)
         return self.made(f"photos-{count}", lambda folder: make_photos(folder, count))
 

@@ -1,6 +1,7 @@
 """The batch jobs: compress a source to a code file, reconstruct a code file to images, denoise a source to images.
 
-Each works block by block in bounded memory, in the order of the source; its output takes its name when it is whole.
+Each works block by block in bounded memory, in the order of the source, while aekit.pipeline reads ahead; its output
+takes its name when it is whole.
 """
 
 import time
@@ -14,9 +15,9 @@ from aekit.codefiles import StoredCodes, check_codes_out, staged_codes
 from aekit.errors import CodesError, ImageError, OptionError, SourceError
 from aekit.images import MAX_PIXELS
 from aekit.outputs import check_apart
-from aekit.pictures import numbered, png_paths, staged_pictures
+from aekit.pictures import Batch, numbered, png_paths, staged_pictures
+from aekit.pipeline import reading
 from aekit.sources import Block, FolderSource, Record, Source
-from aekit.spec import Geometry
 
 Progress = Callable[[int], None]
 """Called with the number of inputs done so far."""
@@ -53,6 +54,7 @@ def compress(
     *,
     dtype: str | None = None,
     batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
     on_error: str = "skip",
     overwrite: bool = False,
     append: bool = False,
@@ -63,6 +65,9 @@ def compress(
     `dtype` is float32 if not given, and in an archive always uint8. `on_error` says what an unreadable image does:
     `skip` leaves it out with its reason in the index, `fail` stops the job. `append` adds to the archive that is there,
     if one is; images whose paths it holds already are left as they are.
+    `workers` read the files; None chooses (see aekit.pipeline). Where that means processes, and the codec has run
+    already, they are spawned: a script then keeps its own work below `if __name__ == "__main__"`, as for all of
+    multiprocessing.
 
     Raises OutputError if the output is in the way, ImageError on the first unreadable image under `fail`, SourceError
     if no image at all could be read; CodesError or ModelMismatch if the archive to append to is damaged or another's.
@@ -71,16 +76,17 @@ def compress(
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     _check_options(batch_size, on_error)
     check_apart(out, Path(source.name))
-    provider = codec.provider("encoder")
     began, skipped = time.monotonic(), list[Record]()
     named = source.paths is not None
     with staged_codes(out, codec.bundle, kept_as, named=named, append=append) as writer:
         held = writer.count
         fresh = _without(source, writer.present)
-        for stop, block in _blocks(fresh, codec.spec.geometry, batch_size, on_error):
-            skipped += [record for record in block.records if record.error]
-            writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
-            progress(stop)
+        with reading(fresh, codec.spec.geometry, batch_size * codec.runs, workers) as blocks:
+            provider = codec.provider("encoder")  # while it opens, files are read already
+            for stop, block in _checked(blocks, on_error):
+                skipped += [record for record in block.records if record.error]
+                writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
+                progress(stop)
         _check_any(writer.count, source, skipped)
     return Summary(
         out,
@@ -102,6 +108,7 @@ def reconstruct(
     only: str | None = None,
     original_size: bool = False,
     batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
     overwrite: bool = False,
     progress: Progress = _ignore,
 ) -> Summary:
@@ -119,24 +126,23 @@ def reconstruct(
     as_array = out.suffix == ".npy"
     if original_size and (as_array or not codes.named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
-    provider = codec.provider("decoder")
-    began, done = time.monotonic(), 0
+    began = time.monotonic()
+    rows = _matching(codes, only)
     with staged_pictures(
         out,
         codec.spec.geometry,
+        expected=len(codes) if rows is None else len(rows),
         command="reconstruct",
         model_id=codec.model_id,
         original_size=original_size,
         overwrite=overwrite,
+        workers=workers,
     ) as writer:
-        rows = _matching(codes, only)
+        provider = codec.provider("decoder")
         records = [] if as_array else _png_records(codes)
         if rows is not None and records:
             records = [records[row] for row in rows]
-        for batch in codes.batches(batch_size, rows):
-            writer.add(codec.decode(batch, batch_size), records[done : done + len(batch)])
-            done += len(batch)
-            progress(done)
+        writer.write(_decoded(codes, rows, codec, batch_size, records, progress))
     return Summary(out, writer.count, (), writer.bytes, time.monotonic() - began, provider)
 
 
@@ -147,6 +153,7 @@ def denoise(
     *,
     original_size: bool = False,
     batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
     on_error: str = "skip",
     overwrite: bool = False,
     progress: Progress = _ignore,
@@ -165,27 +172,35 @@ def denoise(
     as_array = out.suffix == ".npy"
     if original_size and (as_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")
-    providers = {codec.provider(role): None for role in ("encoder", "decoder")}
-    began, done, skipped = time.monotonic(), 0, list[Record]()
-    with staged_pictures(
-        out,
-        codec.spec.geometry,
-        command="denoise",
-        model_id=codec.model_id,
-        original_size=original_size,
-        overwrite=overwrite,
-    ) as writer:
+    began, skipped, geometry = time.monotonic(), list[Record](), codec.spec.geometry
+    with (
+        staged_pictures(
+            out,
+            geometry,
+            expected=len(source),
+            command="denoise",
+            model_id=codec.model_id,
+            original_size=original_size,
+            overwrite=overwrite,
+            workers=workers,
+        ) as writer,
+        reading(source, geometry, batch_size * codec.runs, workers) as blocks,
+    ):
+        providers = {codec.provider(role): None for role in ("encoder", "decoder")}
         names = numbered(len(source)) if source.paths is None else png_paths(source.paths)
-        for stop, block in _blocks(source, codec.spec.geometry, batch_size, on_error):
-            skipped += [record for record in block.records if record.error]
-            inputs = block.records or [Record("")] * len(block.images)
-            named = [replace(record, path=name) for record, name in zip(inputs, names[done:stop], strict=True)]
-            writer.add(
-                codec.reconstruct(block.images, batch_size=batch_size),
-                [record for record in named if not record.error],
-            )
-            done = stop
-            progress(stop)
+
+        def denoised() -> Iterator[Batch]:
+            done = 0
+            for stop, block in _checked(blocks, on_error):
+                skipped.extend(record for record in block.records if record.error)
+                inputs = block.records or [Record("")] * len(block.images)
+                named = [replace(record, path=name) for record, name in zip(inputs, names[done:stop], strict=True)]
+                images = codec.reconstruct(block.images, batch_size=batch_size)
+                yield images, [record for record in named if not record.error]
+                done = stop
+                progress(stop)
+
+        writer.write(denoised())
         _check_any(writer.count, source, skipped)
     seconds = time.monotonic() - began
     return Summary(out, writer.count, tuple(skipped), writer.bytes, seconds, " and ".join(providers))
@@ -198,12 +213,9 @@ def _check_options(batch_size: int, on_error: str = "skip") -> None:
         raise OptionError("--batch-size", expected="1 or more", found=str(batch_size))
 
 
-def _blocks(source: Source, geometry: Geometry, batch_size: int, on_error: str) -> Iterator[tuple[int, Block]]:
-    """The source's blocks, each with the number of inputs read by then; under `fail` an unreadable image is an
-    ImageError."""
-    for start in range(0, len(source), batch_size):
-        stop = min(start + batch_size, len(source))
-        block = source.read(start, stop, geometry)
+def _checked(blocks: Iterator[tuple[int, Block]], on_error: str) -> Iterator[tuple[int, Block]]:
+    """The blocks; under `fail` an unreadable image is an ImageError."""
+    for stop, block in blocks:
         failed = [record for record in block.records if record.error]
         if failed and on_error == "fail":
             raise ImageError(f"{failed[0].path}: {failed[0].error}")
@@ -222,6 +234,22 @@ def _without(source: Source, present: frozenset[str]) -> Source:
     if not present or not isinstance(source, FolderSource):
         return source
     return replace(source, paths=tuple(path for path in source.paths if path not in present))
+
+
+def _decoded(
+    codes: StoredCodes,
+    rows: Sequence[int] | None,
+    codec: Codec,
+    batch_size: int,
+    records: Sequence[Record],
+    progress: Progress,
+) -> Iterator[Batch]:
+    """The images of all codes or of these rows, and their records if there are any."""
+    done = 0
+    for batch in codes.batches(batch_size * codec.runs, rows):
+        yield codec.decode(batch, batch_size), records[done : done + len(batch)]
+        done += len(batch)
+        progress(done)
 
 
 def _matching(codes: StoredCodes, only: str | None) -> list[int] | None:

@@ -1,8 +1,6 @@
 """What the commands share: their common options, how they report, and their progress lines."""
 
 import contextlib
-import importlib.util
-import json
 import math
 import os
 import sys
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.errors import AekitError, MissingExtra, OutputError, one_line
-from aekit.outputs import finite
 
 if TYPE_CHECKING:
     from aekit.jobs import Summary
@@ -31,6 +28,14 @@ ProviderOption = Annotated[
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of the graph; all cores if not given.", min=1)]
 BatchOption = Annotated[int, typer.Option(help="Images a run of the graph; results do not depend on it.", min=1)]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="How many read or write files beside the graph, 0 for none; chosen from the files if not given. Results "
+        "do not depend on it.",
+        min=0,
+    ),
+]
 SourceArgument = Annotated[
     str,
     typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
@@ -63,6 +68,10 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
     Raises OutputError if stdout can't take it; a reader that has left (`| head`) is none.
     """
+    import json
+
+    from aekit.outputs import finite
+
     # Lines repeat what files say, and that may be meant for the terminal.
     text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
     try:
@@ -75,6 +84,8 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
 def need_extra(command: str, extra: str, *modules: str) -> None:
     """Raise MissingExtra unless the modules are installed."""
+    import importlib.util
+
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(command, extra, module)

@@ -14,6 +14,7 @@ from aekit.cli.common import (
     ProviderOption,
     SourceArgument,
     ThreadsOption,
+    WorkersOption,
     finish,
     progress_line,
 )
@@ -46,6 +47,7 @@ def compress(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
+    workers: WorkersOption = None,
     on_error: OnErrorOption = "skip",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -54,8 +56,9 @@ def compress(
     from aekit import jobs
     from aekit.codec import Codec
     from aekit.sources import open_source
+    from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads)
+    codec = Codec.load(model, provider, threads, runs=threads or cores())
     images = open_source(source)
     with progress_line(len(images), "encoding") as show:
         summary = jobs.compress(
@@ -64,6 +67,7 @@ def compress(
             codec,
             dtype=dtype,
             batch_size=batch_size,
+            workers=workers,
             on_error=on_error,
             overwrite=overwrite,
             append=append,

@@ -12,6 +12,7 @@ from aekit.cli.common import (
     OverwriteOption,
     ProviderOption,
     ThreadsOption,
+    WorkersOption,
     finish,
     note,
     progress_line,
@@ -42,6 +43,7 @@ def reconstruct(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
+    workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,8 +52,9 @@ def reconstruct(
     from aekit.archive import Archive
     from aekit.codec import Codec
     from aekit.codefiles import open_codes
+    from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads)
+    codec = Codec.load(model, provider, threads, runs=threads or cores())
     with open_codes(codes, index=index, salvage=salvage) as opened, progress_line(len(opened), "decoding") as show:
         loss = opened.loss if isinstance(opened, Archive) else None
         summary = jobs.reconstruct(
@@ -61,6 +64,7 @@ def reconstruct(
             only=only,
             original_size=original_size,
             batch_size=batch_size,
+            workers=workers,
             overwrite=overwrite,
             progress=show,
         )

@@ -17,7 +17,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	rm -rf build/types && mkdir -p build/types/aekit
-	ln -s $(addprefix ../../../,$(wildcard aekit/*.py aekit/cli aekit/evaluation aekit/training)) build/types/aekit/
+	ln -s $(addprefix ../../../,$(wildcard aekit/*.py aekit/archive aekit/cli aekit/evaluation aekit/training)) build/types/aekit/
 	ln -s ../../../export build/types/aekit/export
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p aekit
 

@@ -6,6 +6,7 @@ The public names load on first use, so that `import aekit` costs nothing and nee
     codec = Codec.load("model")
     codes = codec.encode(images)          # uint8 [n, H, W, C] -> float32 [n, D]
     images = codec.decode(codes)          # [n, D] -> uint8 [n, H, W, C]
+    codes = Archive.open("codes.aek").codes()
 """
 
 from importlib import import_module
@@ -14,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 from aekit._version import __version__
 
 if TYPE_CHECKING:
+    from aekit.archive import Archive
     from aekit.bundle import Bundle
     from aekit.codec import Codec
     from aekit.codes import CodeFile
     from aekit.errors import AekitError
     from aekit.spec import Geometry, ModelSpec
 
-__all__ = ["AekitError", "Bundle", "CodeFile", "Codec", "Geometry", "ModelSpec", "__version__"]
+__all__ = ["AekitError", "Archive", "Bundle", "CodeFile", "Codec", "Geometry", "ModelSpec", "__version__"]
 
 _HOMES = {
     "AekitError": "aekit.errors",
+    "Archive": "aekit.archive",
     "Bundle": "aekit.bundle",
     "CodeFile": "aekit.codes",
     "Codec": "aekit.codec",

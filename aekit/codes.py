@@ -8,7 +8,7 @@ out. The header carries what ties the codes to their model and a CRC-32 of the r
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Self
@@ -39,11 +39,15 @@ class CodeWriter:
         self._array, self._index = array, index
         self._bundle, self._dtype, self._named = bundle, np.dtype(dtype), named
         self._crc = 0
+        self.dtype = dtype
+        """What codes are kept as."""
+        self.present: frozenset[str] = frozenset()
+        """Paths that the file held before: none, it is always made anew."""
         self.count = 0
         """Rows written."""
         self._write_headers()
 
-    def add(self, codes: Codes, records: tuple[Record, ...]) -> None:
+    def add(self, codes: Codes, records: Sequence[Record]) -> None:
         """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
         rows = np.ascontiguousarray(codes, self._dtype)
         data = rows.data.cast("B") if rows.size else b""
@@ -110,7 +114,7 @@ class CodeFile:
         if path.is_dir() or (path.exists() and path.suffix != ".npy"):
             raise CodesError(
                 str(path),
-                expected="a code file, NAME.npy",
+                expected="a code file, NAME.npy or NAME.aek",
                 found="a folder" if path.is_dir() else "a file of another kind",
             )
         try:
@@ -134,17 +138,34 @@ class CodeFile:
                 str(self.path), expected=f"{bundle.spec.code_dim} numbers a code", found=str(self.codes.shape[1])
             )
 
-    def check_rows(self, crc32: int) -> None:
-        """Raise CodesError unless `crc32`, of all the rows' bytes, is the one in the index."""
-        if self.header is not None and self.header["crc32"] != crc32:
-            raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc32}")
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def named(self) -> bool:
+        """Whether the images have paths."""
+        return self.header is not None and self.header["named"]
+
+    def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes]:
+        """The codes in order, [at most `size`, code_dim] at a time; with `rows`, those alone.
+
+        Raises CodesError after the last of all of them if they are not those the index was written for.
+        """
+        crc = 0
+        for start in range(0, len(self.codes if rows is None else rows), size):
+            wanted = slice(start, start + size) if rows is None else rows[start : start + size]
+            batch = np.ascontiguousarray(self.codes[wanted])
+            crc = zlib.crc32(batch.data.cast("B"), crc)
+            yield batch
+        if self.header is not None and rows is None and self.header["crc32"] != crc:
+            raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc}")
 
     def records(self) -> Iterator[Record]:
         """The records of the images that have a row, in row order; nothing for codes of an array.
 
         Raises CodesError if the index is damaged or holds a path that would leave the output folder.
         """
-        if self.header is None or not self.header["named"]:
+        if not self.named:
             return
         file = index_path(self.path)
         row = 0

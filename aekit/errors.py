@@ -10,6 +10,7 @@
     ├── TablesError (ValueError)          frequency tables that don't make a code
     ├── ModelMismatch (ValueError)        codes of one model given to another
     ├── ProviderError (RuntimeError)      a provider that is absent or would not run the graph
+    ├── WorkerError (RuntimeError)        a worker process that died twice on one piece of work
     ├── OutputError (OSError)             an output that can't be written
     │   └── OutputExists (FileExistsError)  one that is there already
     ├── OptionError (ValueError)          options that do not fit each other or the data
@@ -91,6 +92,16 @@ class ModelMismatch(AekitError, ValueError):
 
 class ProviderError(AekitError, RuntimeError):
     """An execution provider that this install lacks or that would not run the graph."""
+
+
+class WorkerError(AekitError, RuntimeError):
+    """A worker process that died twice on one piece of work."""
+
+    def __init__(self, piece: str, ending: str) -> None:
+        super().__init__(
+            f"a worker process on {piece} {ending}, and so did the one that tried again",
+            fix="free memory, take these inputs away, or give --workers 0 to work without other processes",
+        )
 
 
 class OutputError(AekitError, OSError):

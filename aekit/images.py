@@ -28,6 +28,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aekit.errors import ImageError, ShapeError, SourceError
+from aekit.png import read_plain
 from aekit.spec import Geometry
 
 Pixels = npt.NDArray[np.uint8]
@@ -72,21 +73,29 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str]
     except OSError as error:
         raise SourceError(folder, expected="a readable folder", found=error.strerror or str(error)) from error
     for entry in entries:
+        # What the folder itself says is asked first: a call to the system for each of 100,000 files takes long.
         try:
-            mode = entry.stat().st_mode
+            is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError:
-            mode = 0  # a dangling link: listed if it has an image's name, so that reading it reports the failure
-        if stat.S_ISDIR(mode):
+            is_folder = is_file = False
+        if is_folder:
             yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
-        elif (stat.S_ISREG(mode) or not mode) and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and (is_file or _is_lost(entry)):
             yield prefix + entry.name
 
 
-def decode_file(path: Path, geometry: Geometry) -> tuple[Pixels, tuple[int, int]]:
+def _is_lost(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a link that leads nowhere: it is listed, so that reading it reports the failure."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int, int]]:
     """One image file as uint8 [height, width, channels], and its own (width, height) after EXIF orientation, pixels.
 
     Raises ImageError, which names the file, for anything that is not a whole image of a known kind.
     """
+    if (plain := read_plain(path, MAX_PIXELS)) is not None:
+        return fit(plain, geometry), plain.size
     with _reading(path) as image:
         size = _upright(image, image.size)
         if image.format == "JPEG":
@@ -107,7 +116,7 @@ def native_form(path: Path) -> tuple[tuple[int, int], bool]:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Image.Image]:
+def _reading(path: str | Path) -> Iterator[Image.Image]:
     """An opened image, whatever goes wrong with which is an ImageError that names the file."""
     with open_image(path) as image:
         try:
@@ -125,7 +134,7 @@ def _upright(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
     return (size[1], size[0]) if turned else (size[0], size[1])
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """Open an image file by its header, without decoding its pixels.
 
     Raises ImageError if it is unreadable, no regular file, empty, of an unknown kind or larger than MAX_PIXELS.
@@ -154,7 +163,7 @@ def fit(image: Image.Image, geometry: Geometry) -> Pixels:
     image = _plain_colour(image, geometry)
     if image.size != (geometry.width, geometry.height):
         image = image.resize((geometry.width, geometry.height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(geometry.shape)
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(geometry.shape)
 
 
 def fit_array(images: Pixels, geometry: Geometry) -> Pixels:
@@ -209,7 +218,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (Image.fromarray(gray), Image.fromarray(alpha)))
 
 
-def _other_kind(path: Path) -> str:
+def _other_kind(path: str | Path) -> str:
     """What a file is that none of the formats takes, as far as its first bytes tell."""
     try:
         with open(path, "rb") as file:

@@ -9,11 +9,15 @@ import contextlib
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aekit.errors import OutputError, OutputExists
+
+if sys.platform != "win32":
+    import fcntl
 
 _STAMP = ".aekit-part"
 """Lies in a folder while it is being written, and tells what a killed job left from what is another's."""
@@ -30,7 +34,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 def check_apart(out: Path, source: Path) -> None:
     """Raise OutputError if `out` would replace what is read from `source`, or lie where the next job reads it back."""
     here, there = out.resolve(), source.resolve()
-    into = there.is_dir() and out.suffix != ".npy" and there in here.parents
+    into = there.is_dir() and out.suffix not in (".npy", ".aek") and there in here.parents
     if here == there or here in there.parents or into:
         raise OutputError(str(out), expected=f"a place apart from {source}, which is read", fix="choose another --out")
 
@@ -73,6 +77,49 @@ def staged_file(path: Path) -> Iterator[Path]:
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield an empty file to write, which takes the name `path` at the end; on any error it is removed.
+
+    It is locked, so that of two jobs that write `path` the second fails, with OutputError, before it changes anything.
+    Windows has no such lock: there, run one job at a time.
+    """
+    part = path.with_name(path.name + ".part")
+    with _write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _open_locked(part, path)
+        try:
+            file.truncate(0)
+            yield file
+            if path.exists():
+                shutil.copymode(path, part)
+            if sys.platform == "win32":
+                file.close()  # an open file can't be renamed there; elsewhere it stays locked until it has its name
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            file.close()
+
+
+def _open_locked(part: Path, path: Path) -> BinaryIO:
+    while True:
+        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
+                return file
+        except BlockingIOError:
+            file.close()
+            fix = "wait until it has ended"
+            raise OutputError(str(path), expected="one job that writes it", found="another at work", fix=fix) from None
+        except FileNotFoundError:
+            pass
+        file.close()  # the other job ended, and renamed or removed its file, between the opening and the lock
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import json
 import posixpath
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -19,11 +20,21 @@ from PIL import Image
 from aekit._version import __version__
 from aekit.images import Pixels
 from aekit.outputs import check_free, staged_file, staged_folder
+from aekit.png import encode
 from aekit.sources import Record
 from aekit.spec import Geometry
+from aekit.workers import HERE, Plan, Pool, cores, pool, worth
 
 MARKER = "aekit.json"
 """Lies in a folder of pictures and says where they come from; only such a folder is ever replaced."""
+_FILE_COST, _PIXEL_COST = 50e-6, 20e-9
+"""Seconds to write a PNG file: a share a file, and a share a byte of its pixels."""
+_PIECE_BYTES = 2**16
+"""Pixels given to a process at a time, bytes: few enough for a pipe to take them in before they are asked for."""
+
+
+Batch = tuple[Pixels, Sequence[Record]]
+"""Images uint8 [k, H, W, C] and, where they become files, the path and size of each."""
 
 
 class PictureWriter(ABC):
@@ -32,36 +43,46 @@ class PictureWriter(ABC):
     count = 0
     """Images written."""
     bytes = 0
-    """Size of what was written; of an array, known once `finish` was called."""
+    """Size of what was written."""
 
     @abstractmethod
-    def add(self, images: Pixels, records: Sequence[Record]) -> None:
-        """Append images uint8 [k, H, W, C]; where they become files, `records` has the path and size of each."""
-
-    def finish(self) -> None:  # noqa: B027 -- most have nothing left to do
-        """Complete what can be known only at the end."""
+    def write(self, batches: Iterable[Batch]) -> None:
+        """Write all the images; batches are taken as the writing gets on, a few of them ahead."""
 
 
 @contextlib.contextmanager
 def staged_pictures(
-    out: Path, geometry: Geometry, *, command: str, model_id: str, original_size: bool = False, overwrite: bool = False
+    out: Path,
+    geometry: Geometry,
+    *,
+    expected: int,
+    command: str,
+    model_id: str,
+    original_size: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
 ) -> Iterator[PictureWriter]:
     """Yield the writer of `out`: one array if its name ends in .npy, else a folder of PNG files, which says which
     command and model made it.
 
     The output takes its name when the block ends; on any error nothing is left behind. `original_size` scales each
-    PNG to the size in its record. Raises OutputError if the output is in the way.
+    PNG to the size in its record. `workers` processes write PNG files, none if it is 0; if it is None, as many as there
+    are cores, provided that the `expected` number of images is worth it.
+
+    Raises OutputError if the output is in the way.
     """
     if out.suffix == ".npy":
         check_free(out, overwrite=overwrite)
         with staged_file(out) as part, part.open("wb") as file:
-            array = _ArrayWriter(file, geometry)
-            yield array
-            array.finish()
+            yield _ArrayWriter(file, geometry)
         return
     with staged_folder(out, MARKER, overwrite=overwrite) as folder:
-        files = _FolderWriter(folder, original_size)
-        yield files
+        if workers is None:
+            workers = cores() if worth(expected * (_FILE_COST + geometry.pixels * _PIXEL_COST)) else 0
+        plan = Plan("processes", workers) if workers else HERE
+        with pool(partial(write_files, folder, original_size), plan, _name) as writers:
+            files = _FolderWriter(writers, max(_PIECE_BYTES // geometry.pixels, 1))
+            yield files
         facts = {"made_by": f"aekit {__version__} {command}", "model_id": model_id, "images": files.count}
         (folder / MARKER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
@@ -71,13 +92,12 @@ class _ArrayWriter(PictureWriter):
 
     def __init__(self, file: BinaryIO, geometry: Geometry) -> None:
         self._file, self._geometry = file, geometry
+
+    def write(self, batches: Iterable[Batch]) -> None:
         self._write_header()
-
-    def add(self, images: Pixels, records: Sequence[Record]) -> None:
-        self._file.write(np.ascontiguousarray(images).data if images.size else b"")
-        self.count += len(images)
-
-    def finish(self) -> None:
+        for images, _ in batches:
+            self._file.write(np.ascontiguousarray(images).data if images.size else b"")
+            self.count += len(images)
         self._write_header()
 
     def _write_header(self) -> None:
@@ -90,21 +110,43 @@ class _ArrayWriter(PictureWriter):
 
 
 class _FolderWriter(PictureWriter):
-    """PNG files below a folder."""
+    """PNG files below a folder, written piece by piece."""
 
-    def __init__(self, folder: Path, original_size: bool) -> None:
-        self._folder, self._original_size = folder, original_size
+    def __init__(self, writers: Pool, piece: int) -> None:
+        self._writers, self._piece = writers, piece
 
-    def add(self, images: Pixels, records: Sequence[Record]) -> None:
-        for image, record in zip(images, records, strict=True):
-            target = self._folder / record.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
-            if self._original_size:
-                picture = picture.resize((record.width, record.height), Image.Resampling.BICUBIC)
-            picture.save(target, "PNG")
-            self.bytes += target.stat().st_size
-            self.count += 1
+    def write(self, batches: Iterable[Batch]) -> None:
+        for written in self._writers.map(self._pieces(batches)):
+            self.bytes += written
+
+    def _pieces(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for images, records in batches:
+            for start in range(0, len(images), self._piece):
+                yield images[start : start + self._piece], records[start : start + self._piece]
+            self.count += len(images)
+
+
+def write_files(folder: Path, original_size: bool, batch: Batch) -> int:
+    """Write PNG files below `folder`; returns their size in bytes. The unit of work, a plain function of its arguments.
+
+    `original_size` scales each image to the size in its record.
+    """
+    images, records = batch
+    for parent in {posixpath.dirname(record.path) for record in records}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    size = 0
+    for image, record in zip(images, records, strict=True):
+        picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
+        if original_size:
+            picture = picture.resize((record.width, record.height), Image.Resampling.BICUBIC)
+        data = encode(picture)
+        with open(f"{folder}/{record.path}", "wb", buffering=0) as file:
+            size += file.write(data)
+    return size
+
+
+def _name(batch: Batch) -> str:
+    return f"{batch[1][0].path} to {batch[1][-1].path}"
 
 
 def numbered(count: int) -> list[str]:

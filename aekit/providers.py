@@ -8,12 +8,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-# onnxruntime reads this when it is imported; its wheels send usage data otherwise.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime as ort
-
 from aekit.errors import ProviderError
+
+# onnxruntime reads this when it is imported; its wheels send usage data otherwise. The first session
+# imports it: that takes as long as thousands of small images, and processes that read are forked before it has threads.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -42,18 +41,23 @@ class RunningSession:
     """A name of PROVIDERS."""
 
 
-def open_session(graph: bytes, provider: str = "auto", *, threads: int | None = None) -> RunningSession:
+def open_session(
+    graph: bytes, provider: str = "auto", *, threads: int | None = None, spinning: bool = True
+) -> RunningSession:
     """A session on `graph` that runs on `provider`, and on nothing else if it was named.
 
     `threads` bounds the CPU threads inside an operator; None leaves it to onnxruntime, which takes every core.
+    `spinning` lets them wait in a busy loop, which answers sooner and takes the core from whatever else has work.
 
     Raises ProviderError if the name is unknown, this onnxruntime lacks the provider, or the provider does not carry the
     whole graph.
     """
     if provider == "auto":
-        return _open_best(graph, threads)
+        return _open_best(graph, threads, spinning)
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}", expected=f"auto or one of {', '.join(PROVIDERS)}")
+    import onnxruntime as ort
+
     offered = ort.get_available_providers()
     if PROVIDERS[provider] not in offered:
         here = [name for name, full in PROVIDERS.items() if full in offered]
@@ -62,26 +66,32 @@ def open_session(graph: bytes, provider: str = "auto", *, threads: int | None = 
             found=", ".join(here),
             fix="install the onnxruntime wheel that has it, alone: two of them in one environment collide",
         )
-    return RunningSession(_session(graph, provider, threads), provider)
+    return RunningSession(_session(graph, provider, threads, spinning), provider)
 
 
-def _open_best(graph: bytes, threads: int | None) -> RunningSession:
+def _open_best(graph: bytes, threads: int | None, spinning: bool) -> RunningSession:
+    import onnxruntime as ort
+
     offered = ort.get_available_providers()
     problem: ProviderError | None = None
     for name in _AUTO:
         if PROVIDERS[name] in offered:
             try:
-                return RunningSession(_session(graph, name, threads), name)
+                return RunningSession(_session(graph, name, threads, spinning), name)
             except ProviderError as error:
                 problem = error
     raise problem or ProviderError("no usable provider", found=", ".join(offered))
 
 
-def _session(graph: bytes, provider: str, threads: int | None) -> Any:
+def _session(graph: bytes, provider: str, threads: int | None, spinning: bool) -> Any:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = 3  # its warnings repeat what is checked below; errors still raise
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != "cpu":
         # Proof that no node was quietly given to the CPU: onnxruntime then refuses to make the session.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

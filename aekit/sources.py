@@ -7,7 +7,6 @@ that could be decoded and a Record for every input, so that one bad file costs o
 import hashlib
 import math
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -126,12 +125,12 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
     """Decode files to a block: the unit of work of a batch job, a plain function of its arguments."""
     images = np.empty((len(paths), *geometry.shape), np.uint8)
     records = []
-    rows = 0
+    rows, folder = 0, f"{root}/"
     for path in paths:
         try:
-            images[rows], (width, height) = decode_file(root / path, geometry)
+            images[rows], (width, height) = decode_file(folder + path, geometry)
         except ImageError as error:
-            reason = error.what.removeprefix(f"{root / path}: ")
+            reason = error.what.removeprefix(f"{folder}{path}: ")
             records.append(Record(path, error=reason))
         else:
             records.append(Record(path, width, height))
@@ -184,6 +183,8 @@ def _room(shape: tuple[int, ...]) -> Pixels:
     size = math.prod(shape)
     if not hasattr(os, "sysconf") or size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
         return np.empty(shape, np.uint8)
+    import tempfile
+
     with tempfile.TemporaryFile() as file:  # the map keeps it, without a name, for as long as it is used
         return np.memmap(file, np.uint8, "w+", shape=shape)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from aekit.archive import Archive, staged_archive
 from aekit.arrays import load_images, read_idx
 from aekit.bundle import MANIFEST, Bundle
 from aekit.codec import Codec
@@ -133,9 +134,30 @@ def codes(folder: Path) -> Target:
     def run(data: bytes) -> None:
         path.write_bytes(data)
         opened = CodeFile.open(path)
-        opened.check_rows(zlib.crc32(np.ascontiguousarray(opened.codes).data.cast("B")))
-        if not np.array_equal(opened.codes, CODES):
+        rows = list(opened.batches(7))
+        if not np.array_equal(np.concatenate(rows), CODES):
             raise Wrong("other codes with the same checksum")
+
+    return Target([path.read_bytes()], run)
+
+
+def archive(folder: Path) -> Target:
+    """An archive, codes.aek: what is read is what was written, and what is salvaged a part of it."""
+    path, bundle = folder / "codes.aek", Bundle.read(TINY)
+    records = tuple(Record(f"a/{row}.png", 16, 16) for row in range(len(CODES)))
+    with staged_archive(path, bundle, named=True) as writer:
+        writer.add(CODES, (*records, Record("bad.png", error="empty file")))
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        for salvage in (True, False):
+            with Archive.open(path, bundle, salvage=salvage) as opened:
+                opened.check_model(bundle)
+                found = list(opened.records())
+                if not set(found) <= set(records) or (not salvage and tuple(found) != records):
+                    raise Wrong("other records with the same checksums")
+                if len(opened) and not np.array_equal(opened.codes(), CODES):
+                    raise Wrong("other codes with the same checksums")
 
     return Target([path.read_bytes()], run)
 
@@ -289,6 +311,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "idx": idx,
     "index": index,
     "codes": codes,
+    "archive": archive,
     "manifest": manifest,
     "graph": graph,
     "entropy": entropy,

@@ -87,6 +87,20 @@ def sizes(bench: Bench) -> Rows:
     return rows
 
 
+def small(bench: Bench) -> Rows:
+    """The preset `small`, for devices: test MSE on MNIST and the size of its graphs, beside the default's."""
+    rows = []
+    for preset in ("small", "default"):
+        name = "mnist-32" if preset == "default" else "mnist-small"
+        trained = bench.model(name, "mnist", 2.5, "--code-dim", 32, "--preset", preset)
+        report = bench.evaluate(name, "mnist")
+        row = {"preset": preset, "numbers": 32, "PCA": report["pca_mse"], "MSE": report["mse"]}
+        for role in ("encoder", "decoder"):
+            row[f"{role}, kB"] = (bench.folder / name / f"{role}.onnx").stat().st_size / 1000
+        rows.append({**row, "training s": trained.get("seconds")})
+    return rows
+
+
 def other_sets(bench: Bench) -> Rows:
     """The same recipe, untouched, on colour traffic signs and on magnetic tiles, split so that no twin is shared."""
     rows = []
@@ -273,19 +287,24 @@ def features(bench: Bench) -> Rows:
 
     flat = [part.reshape(len(part), -1).astype(np.float32) for part in (images, queries)]
     rows: Rows = [{"codes": "raw pixels", "numbers": 784, "accuracy, %": accuracy(*flat)}]
+    objectives: dict[str, tuple[str, ...]] = {
+        "plain": (),
+        "variational": ("--objective", "variational"),
+        "denoising, gaussian": ("--objective", "denoising", "-O", "noise=gaussian"),
+        "denoising, warp": ("--objective", "denoising", "-O", "noise=warp", "-O", "strength=1"),
+    }
     for code_dim, reach, aim in ((32, 97.8, 98.3), (16, 97.2, None)):
         pca = Pca.fit(load_named_set("mnist", "train"), code_dim)
         projected = [(part / 255 - pca.mean) @ pca.components.T for part in flat]
         rows.append({"codes": "PCA", "numbers": code_dim, "accuracy, %": accuracy(*projected)})
-        bench.model(f"mnist-{code_dim}", "mnist", 2.5, "--code-dim", code_dim)
-        options = ("--code-dim", code_dim, "--objective")
-        bench.model(f"noisy-{code_dim}", "mnist", 1, *options, "denoising", "-O", "noise=gaussian")
-        bench.model(f"vae-{code_dim}", "mnist", 1, *options, "variational")
-        for objective in ("mnist", "noisy", "vae"):
-            codec = Codec.load(bench.folder / f"{objective}-{code_dim}")
-            found = accuracy(codec.encode(images), codec.encode(queries))
-            name = {"mnist": "plain", "noisy": "denoising", "vae": "variational"}[objective]
-            rows.append({"codes": name, "numbers": code_dim, "accuracy, %": found, "reach": reach, "aim": aim})
+        for name, options in objectives.items():
+            model = f"features-{name.replace(', ', '-')}-{code_dim}"
+            bench.model(model, "mnist", 1.5, "--code-dim", code_dim, *options)
+            codec = Codec.load(bench.folder / model)
+            for dtype in ("float32", "uint8"):
+                coded = (codec.encode(part, dtype).astype(np.float32) for part in (images, queries))
+                row = {"codes": f"{name}, {dtype}", "numbers": code_dim, "accuracy, %": accuracy(*coded)}
+                rows.append({**row, "reach": reach, "aim": aim})
     return rows
 
 
@@ -315,6 +334,7 @@ def sparse(bench: Bench) -> Rows:
 PARTS: dict[str, Callable[[Bench], Rows]] = {
     "speed": speed,
     "sizes": sizes,
+    "small": small,
     "sets": other_sets,
     "denoising": denoising,
     "variational": variational,

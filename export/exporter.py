@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from aekit._version import __version__
-from aekit.bundle import MANIFEST, Bundle, write_bundle
+from aekit.bundle import MANIFEST, MAX_TABLES_DIM, Bundle, pack_tables, write_bundle
 from aekit.codec import Codec
+from aekit.entropy import FrequencyTables
 from aekit.evaluation.metrics import mse, psnr
 from aekit.export.graphs import (
     OPSET,
@@ -37,7 +38,8 @@ _BATCH = 1000
 def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = False) -> Bundle:
     """Export the weights of `run` to the model folder `out`.
 
-    `data` is what the run was trained on: the training images calibrate the code units, the validation images measure.
+    `data` is what the run was trained on: the training images calibrate the code units, unless training fixed them, and
+    the validation images measure.
 
     Raises ParityError if the graphs differ from torch by more than is allowed, OutputExists if `out` is taken,
     CheckpointError if the run's weights can't be read. Nothing is left behind then.
@@ -45,7 +47,8 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder:
         network = load_network(run)
         latents = _latents(network, data.train)
-        units = CodeUnits.calibrated(latents)
+        scale = network.objective.code_scale(network)
+        units = CodeUnits.calibrated(latents) if scale is None else CodeUnits.on_grid(scale)
         encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
         folded = network.folded()
         spec, variant = run.config.spec(run.geometry), "fp32"
@@ -69,6 +72,9 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
             "parity": measure_parity(encoder, decoder, codec, data.validation).to_dict(),
             "validation": storage_cost(codec, data.validation),
         }
+        if spec.code_dim <= MAX_TABLES_DIM:
+            # Of the codes that the graph itself gives: those are what an archive will hold.
+            facts["tables"] = pack_tables(FrequencyTables.fit(codec.encode(data.train, "uint8")))
         write_bundle(folder, graphs, spec, model_id, variant, facts)
     return Bundle.read(out)
 

@@ -19,12 +19,14 @@ from test_codes import rewrite_header
 from test_images import png
 from typer.testing import CliRunner
 
+import aekit.cli
 from aekit.bundle import Bundle
 from aekit.cli import app
-from aekit.cli.common import duration, finite
+from aekit.cli.common import duration
 from aekit.errors import AekitError, MissingExtra, OutputExists
+from aekit.outputs import finite
 
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS = sorted(aekit.cli.COMMANDS)
 README = Path(__file__).parent.parent / "README.md"
 # What a device may have: no UTF-8 anywhere.
 PLAIN = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -287,7 +289,8 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing_half_written(aekit: Run, tmp_pa
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_has_help(command: str) -> None:
-    found = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    group = typer.main.get_command(app)
+    found = group.get_command(None, command)  # type: ignore[attr-defined]
     assert found.help
     for parameter in found.params:
         assert getattr(parameter, "help", None), f"{command} {parameter.name}"

@@ -46,6 +46,9 @@ def test_edge_install_runs_and_has_no_torch(edge: Path, tmp_path: Path, capsys: 
     run(aekit, "compress", "images", "--out", "codes.npy", "--model", TINY, cwd=tmp_path)
     run(aekit, "reconstruct", "codes.npy", "--out", "back", "--model", TINY, cwd=tmp_path)
     assert len(list((tmp_path / "back").rglob("*.png"))) == 20
+    run(aekit, "compress", "images", "--out", "codes.aek", "--model", TINY, cwd=tmp_path)
+    run(aekit, "reconstruct", "codes.aek", "--out", "back8", "--model", TINY, cwd=tmp_path)
+    assert len(list((tmp_path / "back8").rglob("*.png"))) == 20
     report = json.loads(run(aekit, "evaluate", "images", "--model", TINY, "--json", cwd=tmp_path))
     assert report["mse"] < 0.02
 

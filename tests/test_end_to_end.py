@@ -28,6 +28,9 @@ def test_three_lines_of_the_readme(aekit: Run, tmp_path: Path) -> None:
     back = np.stack([np.asarray(Image.open(tmp_path / "back" / f"{row:02d}.png")) for row in range(30)])
     assert np.square((back - digits[:30, :, :, 0].astype(float)) / 255).mean() < 0.03
 
+    archive = json_output(aekit("compress", "images/", "--out", "codes.aek", "--json"))
+    assert int(str(archive["bytes"])) < 30 * 32 * 0.9 + 400  # the codes in under 7.2 bits a number, and the container
+
     report = json_output(aekit("evaluate", "--json"))
     assert report.keys() >= KEYS
     assert (report["images"], report["code_dim"], report["bytes_per_image"]) == (1000, 32, 128)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [path for folder in ("aekit", "export", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")]
@@ -27,17 +28,25 @@ def among(loaded: set[str], names: tuple[str, ...]) -> set[str]:
 
 def test_the_runtime_loads_nothing_that_only_training_needs() -> None:
     runtime = "aekit, aekit.cli, aekit.codec, aekit.jobs, aekit.sources, aekit.__main__"
-    code = f"import sys; sys.argv = ['aekit', '--version']\ntry:\n import {runtime}\nfinally:\n print(*sys.modules)"
+    code = f"import sys, {runtime}\naekit.codec.Codec.load({str(TINY)!r}).provider('encoder')\nprint(*sys.modules)"
     loaded = set(python("-c", code).stdout.split())
     assert {"aekit.codec", "aekit.jobs", "onnxruntime"} <= loaded
     assert among(loaded, (*TRAINING_ONLY, "aekit.training")) == set()
 
 
 def test_help_loads_nothing_heavy() -> None:
-    lines = python("-X", "importtime", "-m", "aekit", "--help").stderr.splitlines()
-    loaded = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    code = (
+        "import sys; sys.argv = ['aekit', '--help']; from aekit.cli import main\n"
+        "try:\n main()\nexcept SystemExit:\n print('loaded:', *sys.modules)"
+    )
+    loaded = set(python("-c", code).stdout.partition("loaded:")[2].split())
     assert "aekit.cli.compress" in loaded
-    assert among(loaded, (*TRAINING_ONLY, "onnxruntime", "numpy", "PIL")) == set()
+    assert among(loaded, (*TRAINING_ONLY, "onnxruntime", "numpy", "PIL", "rich", "pydantic")) == set()
+
+
+def test_processes_that_read_can_be_forked_before_onnxruntime_makes_threads() -> None:
+    code = "import sys, aekit.codec, aekit.jobs, aekit.sources, aekit.pipeline; print(*sys.modules)"
+    assert among(set(python("-c", code).stdout.split()), ("onnxruntime",)) == set()
 
 
 def test_a_bare_import_loads_the_version_alone() -> None:
@@ -58,7 +67,8 @@ def test_onnxruntimes_telemetry_is_off_before_it_is_imported_unless_the_user_ask
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
         "sys.meta_path.insert(0, Watch())\n"
-        "import aekit.codec"
+        "import aekit.codec\n"
+        f"aekit.codec.Codec.load({str(TINY)!r}).provider('encoder')"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [found]

@@ -6,24 +6,47 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from aekit._version import __version__
-from aekit.cli import compress, denoise, evaluate, export, info, reconstruct, sample, train
 from aekit.cli.common import note, report_error
 from aekit.errors import AekitError
 
+COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info")
+"""Each is a function of a file of its name."""
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is asked for: one alone is needed, and all of them take as long as typer itself."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        command = getattr(import_module(f"aekit.cli.{cmd_name}"), cmd_name)
+        alone.command(cmd_name, context_settings=_SETTINGS)(_interruptible(command))
+        return typer.main.get_command(alone)
+
+
 app = typer.Typer(
     name="aekit",
+    cls=_Commands,
     help="Train a small autoencoder on your own images, export it as two ONNX graphs, run it anywhere.\n\n"
     "The whole job: aekit train, aekit export, aekit compress images/ --out codes.npy, aekit reconstruct codes.npy.\n\n"
     "Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some inputs were skipped, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # drawing boxes with rich would take longer than all the rest of --help
 )
 
 
@@ -52,11 +75,6 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return run
-
-
-for module in (train, export, compress, reconstruct, evaluate, denoise, sample, info):
-    name = module.__name__.rpartition(".")[2]
-    app.command(name)(_interruptible(getattr(module, name)))
 
 
 def _open_streams() -> None:

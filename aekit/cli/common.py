@@ -1,8 +1,6 @@
 """What the commands share: their common options, how they report, and their progress lines."""
 
 import contextlib
-import importlib.util
-import json
 import math
 import os
 import sys
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.errors import AekitError, MissingExtra, OutputError, one_line
-from aekit.outputs import finite
 
 if TYPE_CHECKING:
     from aekit.jobs import Summary
@@ -31,6 +28,14 @@ ProviderOption = Annotated[
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of the graph; all cores if not given.", min=1)]
 BatchOption = Annotated[int, typer.Option(help="Images a run of the graph; results do not depend on it.", min=1)]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="How many read or write files beside the graph, 0 for none; chosen from the files if not given. Results "
+        "do not depend on it.",
+        min=0,
+    ),
+]
 SourceArgument = Annotated[
     str,
     typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
@@ -63,6 +68,10 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
     Raises OutputError if stdout can't take it; a reader that has left (`| head`) is none.
     """
+    import json
+
+    from aekit.outputs import finite
+
     # Lines repeat what files say, and that may be meant for the terminal.
     text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
     try:
@@ -75,6 +84,8 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 
 def need_extra(command: str, extra: str, *modules: str) -> None:
     """Raise MissingExtra unless the modules are installed."""
+    import importlib.util
+
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(command, extra, module)
@@ -85,19 +96,25 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
     for record in summary.skipped:
         note(f"skipped {record.path}: {record.error}")
     rate = summary.images / summary.seconds if summary.seconds else math.inf
-    each = summary.bytes / max(summary.images, 1)
+    total = summary.images + summary.held
+    each = summary.bytes / max(total, 1)
     result = {
         "out": str(summary.out),
         "images": summary.images,
         "skipped": [{"path": record.path, "error": record.error} for record in summary.skipped],
+        "present": summary.present,
+        "total": total,
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 3),
         "provider": summary.provider,
     }
+    holds = f"now {total:,}, " if summary.held else ""
     lines = [
-        f"{summary.images:,} {what} -> {summary.out} ({summary.bytes:,} bytes, {each:.1f} an image) "
+        f"{summary.images:,} {what} -> {summary.out} ({holds}{summary.bytes:,} bytes, {each:.1f} an image) "
         f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
     ]
+    if summary.present:
+        lines.append(f"{summary.present:,} were there already, by their paths, and are as they were")
     if summary.skipped:
         lines.append(f"{len(summary.skipped):,} skipped, listed above")
     emit(result, lines, as_json)

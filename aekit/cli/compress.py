@@ -14,6 +14,7 @@ from aekit.cli.common import (
     ProviderOption,
     SourceArgument,
     ThreadsOption,
+    WorkersOption,
     finish,
     progress_line,
 )
@@ -21,12 +22,32 @@ from aekit.cli.common import (
 
 def compress(
     source: SourceArgument,
-    out: Annotated[Path, typer.Option(help="Code file to write; its index lies beside it, as .jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Code file to write: NAME.npy, a plain array with its index beside it, as NAME.jsonl; or NAME.aek, an "
+            "archive of entropy-coded codes and names, a fraction of that."
+        ),
+    ],
     model: ModelOption = Path("model"),
-    dtype: Annotated[str, typer.Option(help="What a number is kept as: float32, float16 or uint8.")] = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="What a number is kept as: float32, float16 or uint8.", show_default="float32; an archive's are uint8"
+        ),
+    ] = None,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append",
+            help="Add to the archive at --out, or make it if none is there. Images whose paths it holds are left as "
+            "they are. Until all is written the old archive stays; a second job at the same time is an error.",
+        ),
+    ] = False,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
+    workers: WorkersOption = None,
     on_error: OnErrorOption = "skip",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -35,8 +56,9 @@ def compress(
     from aekit import jobs
     from aekit.codec import Codec
     from aekit.sources import open_source
+    from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads)
+    codec = Codec.load(model, provider, threads, runs=threads or cores())
     images = open_source(source)
     with progress_line(len(images), "encoding") as show:
         summary = jobs.compress(
@@ -45,8 +67,10 @@ def compress(
             codec,
             dtype=dtype,
             batch_size=batch_size,
+            workers=workers,
             on_error=on_error,
             overwrite=overwrite,
+            append=append,
             progress=show,
         )
     finish(summary, "codes", as_json)

@@ -14,6 +14,7 @@ from aekit.cli.common import (
     ProviderOption,
     SourceArgument,
     ThreadsOption,
+    WorkersOption,
     finish,
     note,
     progress_line,
@@ -32,6 +33,7 @@ def denoise(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
+    workers: WorkersOption = None,
     on_error: OnErrorOption = "skip",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -44,8 +46,9 @@ def denoise(
     from aekit import jobs
     from aekit.codec import Codec
     from aekit.sources import open_source
+    from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads)
+    codec = Codec.load(model, provider, threads, runs=threads or cores())
     images = open_source(source)
     with progress_line(len(images), "denoising") as show:
         summary = jobs.denoise(
@@ -54,6 +57,7 @@ def denoise(
             codec,
             original_size=original_size,
             batch_size=batch_size,
+            workers=workers,
             on_error=on_error,
             overwrite=overwrite,
             progress=show,

@@ -1,7 +1,7 @@
 """aekit evaluate: measure a model on images it was never trained on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,8 @@ def evaluate(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the exported graphs: MSE, PSNR, bytes, PCA's MSE at the same size; draw images above reconstructions."""
+    """Measure the exported graphs: MSE, PSNR, bytes as stored in an archive, beside PCA of the same size and what PNG,
+    JPEG, WebP, AVIF and JPEG XL need for the same MSE; draw images above reconstructions."""
     from aekit.codec import Codec
     from aekit.errors import OptionError
     from aekit.evaluation.report import REPORT, open_test_images, write_report
@@ -62,12 +63,35 @@ def evaluate(
         f"{figures['bytes_per_image']} bytes an image as float32; as uint8 {figures['uint8_bytes_per_image']} bytes, "
         f"MSE {figures['uint8_mse']:.5f}, which costs {figures['uint8_cost_db']:.3f} dB; "
         f"the pixels are {figures['raw_bytes_per_image']:,} bytes",
+        *_stored(figures),
         f"model {figures['model_id']}: {figures['model_bytes']:,} bytes, ran on {figures['provider']}",
         f"report and picture: {out}",
     ]
     emit({**figures, "out": str(out)}, lines, as_json)
     if test.skipped:
         raise typer.Exit(3)
+
+
+def _stored(figures: dict[str, Any]) -> list[str]:
+    """Lines on the archive, and on what the codecs need."""
+    size, entropy = figures["archive_bytes_per_image"], figures["entropy_bytes_per_image"]
+    stored = "not known: the model has no frequency tables, export it again"
+    if size is not None:
+        stored = f"{size:.2f} bytes an image, their entropy {entropy:.2f}"
+    codecs = dict(figures["codecs"])
+    counts = codecs.pop("mosaic_images"), codecs.pop("file_images")
+    what = f"{counts[0]} images in one mosaic, and {counts[1]} as one file each"
+    lines = [
+        f"in an archive: {stored}",
+        f"for an MSE of {codecs.pop('mse'):.5f} other codecs need, bytes an image ({what}):",
+    ]
+    for name, found in codecs.items():
+        ways = [
+            f"{coded['bytes_per_image']:.1f} (MSE {coded['mse']:.5f})" if coded else "no setting is good enough"
+            for coded in (found["mosaic"], found["files"])
+        ]
+        lines.append(f"  {name}: {ways[0]}, {ways[1]}")
+    return lines
 
 
 def _baseline(run: Path) -> "Pca | None":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, OverwriteOption, emit, need_extra
+from aekit.cli.common import JsonOption, OverwriteOption, emit, need_extra, note
 from aekit.runs import FOLDER, LATEST, resolve_run
 
 
@@ -29,6 +29,7 @@ def export(
     from aekit.training.checkpoint import Run
 
     opened = Run.read(resolve_run(run))
+    unfinished = opened.unfinished()
     bundle = export_run(opened, opened.load_data(), out, overwrite=overwrite)
     manifest = bundle.manifest
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
@@ -41,5 +42,8 @@ def export(
         f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
         f"which costs {validation['uint8_cost_db']:.3f} dB",
     ]
-    # How the latents are distributed is a long text of no use to a reader.
-    emit({"out": str(out), **{name: value for name, value in manifest.items() if name != "latent"}}, lines, as_json)
+    if unfinished:
+        note(f"warning: {opened.path} {unfinished}: these are its best weights so far")
+    # How the latents and codes are distributed are long texts of no use to a reader.
+    facts = {name: value for name, value in manifest.items() if name not in ("latent", "tables")}
+    emit({"out": str(out), "unfinished": unfinished, **facts}, lines, as_json)

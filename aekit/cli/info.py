@@ -1,7 +1,8 @@
 """aekit info: say what a model folder or a code file is."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,13 +10,19 @@ from aekit.cli.common import JsonOption, emit
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="Model folder or code file.", envvar="AEKIT_MODEL")] = Path("model"),
+    path: Annotated[Path, typer.Argument(help="Model folder, code file or archive.", envvar="AEKIT_MODEL")] = Path(
+        "model"
+    ),
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a model folder or a code file holds; reads no graph and runs nothing."""
+    """Say what a model folder, a code file or an archive holds; reads no graph and runs nothing."""
     from aekit.bundle import Bundle
     from aekit.codes import CodeFile
 
+    if path.suffix == ".aek":
+        facts, lines = _archive(path)
+        emit(facts, lines, as_json)
+        return
     if path.suffix == ".npy":
         codes = CodeFile.open(path)
         header = codes.header or {}
@@ -29,5 +36,36 @@ def info(
     facts = dict(bundle.manifest)
     if "latent" in facts:  # its arrays, as base64, are of no use to a reader
         facts["latent"] = {"source": facts["latent"].get("source"), "holds": sorted(facts["latent"])}
+    facts["tables"] = bundle.tables_digest if "tables" in facts else None
     lines += [f"  {name}: {value}" for name, value in facts.items() if name not in ("spec", "model_id")]
     emit({"path": str(path), **facts}, lines, as_json)
+
+
+def _archive(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What an archive holds: every block is read and verified, no code is decoded."""
+    from aekit.archive import Archive
+
+    with Archive.open(path) as archive:
+        header, size = archive.header, path.stat().st_size
+        blocks = [archive.block(place) for place in archive.places]
+        failed = sum(place.inputs - place.rows for place in archive.places)
+        parts = {"codes": sum(len(block.codes) for block in blocks), "names": sum(len(block.names) for block in blocks)}
+        parts["container"] = size - sum(parts.values())
+        facts = {
+            **asdict(header),
+            "images": len(archive),
+            "failed": failed,
+            "blocks": len(blocks),
+            "bytes": size,
+            **parts,
+        }
+    each = {name: count / max(len(archive), 1) for name, count in parts.items()}
+    lines = [
+        f"{path}: {len(archive):,} codes of {header.spec.code_dim} uint8, {size:,} bytes, "
+        f"{size / max(len(archive), 1):.2f} an image: "
+        + ", ".join(f"{name} {count:.2f}" for name, count in each.items()),
+        f"  model {header.model_id}, {header.variant}, {header.spec.geometry}, tables {header.tables}",
+        f"  {len(blocks):,} blocks, all whole; {failed:,} more inputs could not be read"
+        + ("" if header.named else "; the images have no paths"),
+    ]
+    return {"path": str(path), **facts}, lines

@@ -1,6 +1,7 @@
 """aekit train: learn an autoencoder from images."""
 
 import dataclasses
+import math
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,9 @@ from aekit.cli import parse
 from aekit.cli.common import JsonOption, duration, emit, need_extra, note, progress_line
 from aekit.errors import OptionError, OutputExists
 from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
+
+_FEW = 50
+"""Held-out images below which their error is too rough to go by."""
 
 if TYPE_CHECKING:
     from aekit.evaluation.baselines import Pca
@@ -34,7 +38,8 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="Settings to begin from: default; classic, the book's; classic-tuned, its network trained well."
+            help="Settings to begin from: default; small, graphs an eighth as large; classic, the book's; "
+            "classic-tuned, its network trained well."
         ),
     ] = "default",
     network: Annotated[
@@ -50,7 +55,7 @@ def train(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="What is learned: plain, denoising, variational or sparse.", show_default="plain"),
+        typer.Option(help="What is learned: plain, denoising, variational, sparse or rate.", show_default="plain"),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -58,12 +63,28 @@ def train(
             "--option",
             "-O",
             metavar="NAME=VALUE",
-            help="An option of the objective, more than once if need be. denoising: noise=gaussian, masking or "
-            "salt-and-pepper; strength=0.5. variational: beta=1, warmup=0.1, likelihood=gaussian or bernoulli. sparse: "
-            "penalty=topk or kl, active=32, target=0.05, weight=0.0001.",
+            help="An option of the objective, more than once if need be. denoising: noise=gaussian, masking, "
+            "salt-and-pepper or warp (for codes to search by); strength=0.5. variational: beta=1, warmup=0.1, "
+            "likelihood=gaussian or bernoulli. sparse: penalty=topk or kl, active=32, target=0.05, weight=0.0001. "
+            "rate: lambda=0.0005 or bytes=N.",
         ),
     ] = None,
-    code_dim: Annotated[int | None, typer.Option(help="Numbers in a code.", show_default="32")] = None,
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            help="Train for codes of few bits: the objective rate, which minimises bits a pixel + this times the mean "
+            "squared error in levels of 255. More gives better images and larger codes.",
+            show_default="0.0005, with --objective rate",
+        ),
+    ] = None,
+    size_bytes: Annotated[
+        float | None,
+        typer.Option("--bytes", help="The same, for codes of so many bytes an image on average: finds the --lambda."),
+    ] = None,
+    code_dim: Annotated[
+        int | None, typer.Option(help="Numbers in a code.", show_default="32; with --bytes 2.5 for each")
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(help="Height x width to train at, 8 to 256, such as 32x32.", show_default="the images' own"),
@@ -103,12 +124,13 @@ def train(
     from aekit.training.data import load_training_data
     from aekit.training.devices import choose_device, choose_precision
 
+    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option))
     given: dict[str, object] = {
         "network": network,
         "hidden": parse.sizes(hidden),
         "objective": objective,
         "code_dim": code_dim,
-        "options": parse.options(option),
+        "options": options,
     }
     given |= {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "group_by": group_by}
     torch_device = choose_device(device)
@@ -142,6 +164,11 @@ def train(
         f"{run.path}: {len(loaded.train):,} images of {loaded.geometry} to learn from, "
         f"{len(loaded.validation):,} held out ({loaded.split}), {run.config.code_dim} numbers a code, on {torch_device}"
     )
+    if len(loaded.validation) < _FEW:
+        note(
+            f"warning: validation on {len(loaded.validation)} held-out images is rough, and it picks the weights to "
+            f"keep; {10 * _FEW} images or more give at least {_FEW}"
+        )
     if run.path.parent == FOLDER:
         point_latest(run.path)
     last = _run(run, loaded, torch_device, principal)
@@ -166,15 +193,21 @@ def train(
 
 
 def _run(run: "Run", data: "TrainingData", device: str, principal: "Pca | None") -> "Epoch | None":
-    """Train with a line an epoch, from the principal components or, without them, from the run's checkpoint; None if
-    the user stopped the run."""
+    """Train with a line an epoch, but at most one a second, from the principal components or, without them, from the
+    run's checkpoint; None if the user stopped the run."""
     from aekit.training.loop import steps_in_all, steps_per_epoch
     from aekit.training.trainer import Interrupted, train
 
     total = steps_in_all(run.config, len(data.train))
     epochs = -(-total // steps_per_epoch(run.config, len(data.train)))
+    said = -math.inf
 
     def on_epoch(epoch: "Epoch") -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < 1 and epoch.epoch < epochs:
+            return
+        said = now
         left = epoch.seconds / epoch.epoch * (epochs - epoch.epoch)
         note(
             f"epoch {epoch.epoch:>3}/{epochs}  cost {epoch.cost:.4f}  validation {_figures(epoch.validation)}  "

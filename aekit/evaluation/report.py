@@ -1,16 +1,21 @@
-"""The report on a model: measured on images it was never trained on, beside PCA of the same code size."""
+"""The report on a model: measured on images it was never trained on, beside PCA of the same code size and codecs."""
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aekit.archive import ArchiveWriter
+from aekit.archive.container import inputs_per_block
 from aekit.bundle import Bundle
 from aekit.codec import Codec
+from aekit.entropy import U8
 from aekit.errors import SourceError
 from aekit.evaluation.baselines import Pca
+from aekit.evaluation.codecs import codecs_at
 from aekit.evaluation.figures import save_reconstructions
 from aekit.evaluation.metrics import mse, psnr
 from aekit.images import Pixels
@@ -54,12 +59,16 @@ def open_test_images(text: str, bundle: Bundle) -> TestImages:
 
 
 def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str, Any], Pixels]:
-    """The report's figures and the reconstructions; MSE and PSNR for pixels in [0, 1]."""
+    """The report's figures and the reconstructions; MSE and PSNR for pixels in [0, 1].
+
+    The codecs are held against the codes of an archive: uint8, at the MSE those come to.
+    """
     if not len(test.images):
         raise SourceError("the images to evaluate", expected="at least one", found="none")
     reconstructions = codec.reconstruct(test.images)
     error = mse(test.images, reconstructions)
-    rounded = mse(test.images, codec.reconstruct(test.images, "uint8"))
+    codes = codec.encode(test.images, "uint8")
+    rounded = mse(test.images, codec.decode(codes))
     code_dim = codec.spec.code_dim
     pixels = codec.spec.geometry.pixels
     if pca is not None and pca.mean.size != pixels:
@@ -80,11 +89,28 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
         "uint8_psnr": psnr(rounded),
         "uint8_cost_db": psnr(error) - psnr(rounded),
         "uint8_bytes_per_image": code_dim,
+        **_archived(codec.bundle, codes),
         "raw_bytes_per_image": pixels,
+        "codecs": codecs_at(test.images, rounded),
         "model_bytes": sum(len(codec.bundle.graph(role)) for role in ("encoder", "decoder")),
         "model_id": codec.model_id,
         "provider": codec.provider("encoder"),
     }, reconstructions
+
+
+def _archived(bundle: Bundle, codes: U8) -> dict[str, float | None]:
+    """Bytes an image of codes uint8 [n, D] in a real archive without names, and what their entropy under the model's
+    tables is; None for a model without tables."""
+    if "tables" not in bundle.manifest:
+        return {"archive_bytes_per_image": None, "entropy_bytes_per_image": None}
+    with tempfile.TemporaryFile() as file:
+        writer = ArchiveWriter(file, bundle, named=False)
+        writer.add(codes, ())
+        writer.finish()
+        size = file.tell()
+    step = inputs_per_block(bundle.spec.code_dim)
+    bits = sum(bundle.tables.entropy_bits(codes[start : start + step]) for start in range(0, len(codes), step))
+    return {"archive_bytes_per_image": size / len(codes), "entropy_bytes_per_image": bits / 8 / len(codes)}
 
 
 def write_report(

@@ -116,6 +116,15 @@ class Run:
             raise CheckpointError(str(self.path / name), expected=f"the state of run {self.run_id}", found=found)
         return tensors, state
 
+    def unfinished(self) -> str | None:
+        """How far the run came, in words, if it was not trained to its end; else None."""
+        if not (self.path / CHECKPOINT).exists():
+            return "stopped before its first checkpoint"
+        _, state = self.load_tensors(CHECKPOINT)
+        if state.get("finished"):
+            return None
+        return f"stopped after step {state.get('step')} of {state.get('steps_in_all')}"
+
     def metrics(self) -> list[dict[str, Any]]:
         """The epochs so far."""
         file = self.path / METRICS

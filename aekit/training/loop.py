@@ -15,6 +15,7 @@ from aekit.images import Pixels
 from aekit.training.augment import warp
 from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData
+from aekit.training.memory import keep_freed_memory
 from aekit.training.networks import make_network
 from aekit.training.optimizers import learning_rate, make_optimizer
 from aekit.training.reproducible import flushed_denormals, generator
@@ -24,6 +25,8 @@ _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
 """Images a default run trains on, counting each as often as it comes, and the epochs that may come to."""
 _AUGMENT_END = 0.9
 """Share of the run after which images are left as they are, so that the last word is theirs."""
+_STEER_EVERY, _STEER_IMAGES = 8, 256
+"""Steps between two looks of the objective at held-out images, and how many it is shown."""
 _EMA_EVERY = 4
 """Steps between two updates of the averaged weights: each reads and writes all of them."""
 
@@ -32,12 +35,15 @@ class TrainLoop:
     """The network, its optimizer and the images: everything a step needs and changes."""
 
     def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
+        keep_freed_memory()
         self.config, self.device = config, torch.device(device)
         self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C], mapped where it is mapped
         self.validation = _tensor(data.validation).to(self.device)
         self.network = make_network(config, data.geometry, principal).to(self.device)
         self.optimizer = make_optimizer(config, self.network)
         self.averaged = copy.deepcopy(self.network)
+        self.parameters: list[Tensor] = list(self.network.parameters())
+        self.averages: list[Tensor] = list(self.averaged.parameters())
         self.exported = self.averaged if config.ema else self.network
         self.per_epoch = steps_per_epoch(config, len(self.images))
         self.total = steps_in_all(config, len(self.images))
@@ -55,23 +61,35 @@ class TrainLoop:
         config, progress = self.config, self.step / self.total
         rng = generator(config.seed, 1, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step, self.total)
+            group["lr"] = learning_rate(config, self.step, self.total) * group.get("faster", 1)
         # uint8 pixels become floats a batch at a time: the whole set as floats would be four times as large.
-        x = self.images[batch].permute(0, 3, 1, 2).float().div_(255)
+        x = _floats(self.images.index_select(0, batch))
         if config.augment and progress < _AUGMENT_END:
             x = warp(x, config.augment * (1 - progress / _AUGMENT_END), rng)
         with self.reduced_precision():
             loss = self.network.objective.loss(self.network, x, rng, progress)
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None  # what zero_grad does, without its bookkeeping
         loss.backward()
         self.optimizer.step()
         self.step += 1
+        if self.step % _STEER_EVERY == 0:
+            self.steer()
         if config.ema and self.step % _EMA_EVERY == 0:
             # A short memory at first: the average covers at most about a tenth of the steps so far.
             decay = min(config.ema**_EMA_EVERY, 1 - 10 / (self.step / _EMA_EVERY + 10))
             with torch.no_grad():
-                torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
+                torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         return loss.detach()
+
+    @torch.no_grad()
+    def steer(self) -> None:
+        """Let the objective adjust itself by some held-out images, others each time."""
+        rng = generator(self.config.seed, 2, self.step)
+        rows = torch.randint(len(self.validation), (_STEER_IMAGES,), generator=rng).to(self.device)
+        x = self.validation[rows].permute(0, 3, 1, 2).float().div_(255)
+        with self.reduced_precision():
+            self.network.objective.steer(self.network, x, _STEER_EVERY / self.total)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -79,7 +97,7 @@ class TrainLoop:
         sums: dict[str, float] = {}
         rng = generator(0)  # the same noise each time, so that epochs compare
         for batch in self.validation.split(_VALIDATION_BATCH):
-            x = batch.permute(0, 3, 1, 2).float().div_(255)
+            x = _floats(batch)
             with self.reduced_precision():
                 figures = self.exported.objective.validate(self.exported, x, rng)
             for name, value in figures.items():
@@ -117,6 +135,11 @@ def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device
         began = time.monotonic()
         loop.validate()
     return max(1, round(seconds / (step + (time.monotonic() - began) / loop.per_epoch)))
+
+
+def _floats(images: Tensor) -> Tensor:
+    """uint8 images [n, H, W, C] as floats [n, C, H, W] in [0, 1]."""
+    return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 def _tensor(images: Pixels) -> Tensor:

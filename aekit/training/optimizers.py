@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from aekit.training.config import TrainConfig
+from aekit.training.networks import Autoencoder
 
 _BETAS = (0.9, 0.97)
 """adamw's averages: a shorter memory of squares than usual suits runs of a few thousand steps."""
+_LEARNED_FASTER = 5.0
+"""Learning rate of what an objective learns beside the network: a few numbers a dimension, which can't overfit."""
 _WARM = 0.03
 """Share of a one-cycle run over which the rate rises."""
 
@@ -48,14 +51,69 @@ class Tf1RMSProp(torch.optim.Optimizer):
         return None
 
 
-def make_optimizer(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """The optimizer a config names, over the network's parameters."""
+class FusedAdamW(torch.optim.Optimizer):
+    """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel, called with as little around it as can be.
+
+    torch.optim.AdamW counts the steps of each parameter in a tensor of its own and sorts parameters by device each
+    step; on a small network that takes as long as the update. One count a group is enough here.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
+            for param in params:
+                if not self.state[param]:
+                    self.state[param]["mean"] = torch.zeros_like(param)
+                    self.state[param]["mean_square"] = torch.zeros_like(param)
+            first = self.state[params[0]]
+            if "step" not in first:
+                first["step"] = torch.zeros((), dtype=torch.float32, device=params[0].device)
+            first["step"] += 1
+            torch._fused_adamw_(
+                params,
+                [param.grad for param in params],
+                [self.state[param]["mean"] for param in params],
+                [self.state[param]["mean_square"] for param in params],
+                [],
+                [first["step"]] * len(params),
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+        return None
+
+
+def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:
+    """The optimizer a config names, over the network's parameters.
+
+    Gradients are not clipped: AdamW moves a weight by about the learning rate however large its gradient is, and
+    measured on these networks clipping took 5 % of a step and gained nothing.
+    """
     if config.optimizer == "tf1-rmsprop":
         return Tf1RMSProp(network.parameters(), config.lr)
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    weights = [*network.encoder.parameters(), *network.decoder.parameters()]
+    matrices = [parameter for parameter in weights if parameter.ndim > 1]
+    vectors = [parameter for parameter in weights if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, config.lr, betas=_BETAS, fused=True)
+    if network.learned is not None:
+        groups.append({"params": list(network.learned.parameters()), "weight_decay": 0.0, "faster": _LEARNED_FASTER})
+    return FusedAdamW(groups, config.lr, betas=_BETAS)
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

@@ -101,10 +101,11 @@ class _Recorder:
             self.end_costs(costs)
             speed = sum(map(len, batches)) / (time.monotonic() - epoch_began)
             epoch = self.end_epoch(speed, began)
-            if stop.is_set() or time.monotonic() - self.saved > _SAVE_SECONDS:
-                self.save(time.monotonic() - began)
             on_epoch(epoch)
-            if stop.is_set():
+            stopped = stop.is_set()  # asked once: a signal between saving and stopping would leave nothing saved
+            if stopped or time.monotonic() - self.saved > _SAVE_SECONDS:
+                self.save(time.monotonic() - began)
+            if stopped:
                 raise Interrupted
         if not self.epochs:
             raise CheckpointError(str(self.run.path), expected="epochs to train", found="none")
@@ -164,7 +165,9 @@ class _Recorder:
             tensors |= {f"averaged.{name}": value for name, value in loop.averaged.state_dict().items()}
         for index, state in loop.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
-        facts = {"step": loop.step, "steps_in_all": loop.total, "cost_sum": self.cost_sum, "seconds": seconds}
+        finished = loop.step == loop.total or self.is_exhausted()
+        facts: dict[str, Any] = {"step": loop.step, "steps_in_all": loop.total, "finished": finished}
+        facts |= {"cost_sum": self.cost_sum, "seconds": seconds}
         best = {"best": self.best if self.best_step else None, "best_step": self.best_step}
         self.run.save_tensors(CHECKPOINT, tensors, {**facts, **best, "epochs": self.epochs})
         self.saved = time.monotonic()

@@ -11,6 +11,7 @@ from conftest import made_images
 
 from aekit.bundle import Bundle
 from aekit.codec import Codec
+from aekit.entropy import FrequencyTables
 from aekit.errors import OutputExists, ParityError
 from aekit.evaluation.baselines import Pca
 from aekit.export.exporter import export_run, identity
@@ -80,6 +81,9 @@ def test_every_network_exports_and_computes_what_torch_does(tmp_path: Path, name
     latents = codec.encode(data.train)
     assert latents.min() > -0.01 and latents.max() < 255.01  # calibrated: training latents fill 0..255
     np.testing.assert_allclose(np.ptp(latents, axis=0), 255, atol=0.1)
+    # What archives are coded with: tables of the codes that the graph gives for the training images.
+    fitted = FrequencyTables.fit(codec.encode(data.train, "uint8"))
+    np.testing.assert_array_equal(bundle.tables.frequencies, fitted.frequencies)
 
 
 def test_uint8_codes_cost_is_measured(tmp_path: Path) -> None:

@@ -1,33 +1,22 @@
-"""Objectives, each against its formula in plain numpy or a case worked out by hand; then trained and exported."""
+"""Objectives, each against its formula in plain numpy or a case worked out by hand."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import made_images
 from torch import Tensor, nn
 
-from aekit.bundle import Bundle
-from aekit.codec import Codec
 from aekit.errors import AekitError, OptionError
-from aekit.evaluation.baselines import Pca
-from aekit.export.exporter import export_run
-from aekit.export.graphs import CodeUnits
-from aekit.images import Pixels
 from aekit.spec import Geometry
-from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
-from aekit.training.data import TrainingData, load_training_data
-from aekit.training.networks import Autoencoder, components_wanted, make_network
+from aekit.training.networks import Autoencoder, make_network
 from aekit.training.objectives import OBJECTIVES, make_objective
 from aekit.training.objectives.denoising import Denoising
 from aekit.training.objectives.objective import Objective, clipped_mse
 from aekit.training.objectives.plain import Plain
 from aekit.training.objectives.sparse import Sparse
 from aekit.training.objectives.variational import Variational
-from aekit.training.trainer import load_network, train
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -108,6 +97,23 @@ def test_salt_and_pepper_puts_half_of_a_share_at_either_end() -> None:
         0.5: 0.6,
         1: 0.2,
     }
+
+
+def test_warps_move_what_is_in_the_image() -> None:
+    square = torch.zeros(500, 1, 28, 28)
+    square[:, :, 8:20, 8:20] = 1
+    across = torch.linspace(1 / 28 - 1, 1 - 1 / 28, 28)
+
+    def centres(strength: float) -> Tensor:
+        warped = Denoising("warp", strength).corrupt(square, rng())
+        assert float(warped.min()) >= 0 and float(warped.max()) <= 1
+        return (warped.sum((1, 2)) * across).sum(1) / warped.sum((1, 2, 3))
+
+    # Shifts have a deviation of 0.08 of half the width; scales and shears leave the centre of a square in place.
+    for strength in (0.5, 1.0):
+        assert float(centres(strength).mean()) == pytest.approx(0, abs=0.02)
+        assert float(centres(strength).std()) == pytest.approx(0.08 * strength, rel=0.2)
+    assert float(square.sum()) == 500 * 144  # the images themselves are left alone
 
 
 def test_denoising_is_held_against_the_clean_image() -> None:
@@ -285,137 +291,3 @@ def test_more_active_units_than_there_are_is_an_error() -> None:
     config = make_config("default", objective="sparse", options={"active": "9"}, code_dim=8, hidden=(8,))
     with pytest.raises(AekitError, match="at most the code's 8 units"):
         make_network(config, Geometry(8, 8, 1))
-
-
-# --- trained and exported
-
-CASES: dict[str, dict[str, str]] = {
-    "plain": {},
-    "denoising": {},
-    "denoising masking": {"noise": "masking", "strength": "0.3"},
-    "denoising salt-and-pepper": {"noise": "salt-and-pepper"},
-    "variational": {},
-    "variational bernoulli": {"likelihood": "bernoulli"},
-    "sparse": {"active": "3"},
-    "sparse kl": {"penalty": "kl"},
-}
-
-
-def exported(folder: Path, case: str, network: str, code_dim: int = 6) -> tuple[Bundle, Run, TrainingData]:
-    np.save(folder / "images.npy", made_images(160, 12, 12))
-    data = load_training_data(str(folder / "images.npy"))
-    settings = {"network": network, "hidden": (16,), "epochs": 2, "batch_size": 32, "code_dim": code_dim}
-    config = make_config("default", objective=case.split()[0], options=CASES[case], **settings)
-    run = Run.create(folder / "run", config, data.geometry, data.facts())
-    last = train(run, data, principal=Pca.fit(data.train, components_wanted(config, data.geometry) or 1))
-    assert all(math.isfinite(value) for value in last.validation.values())
-    return export_run(run, data, folder / "model"), run, data
-
-
-@pytest.mark.parametrize(
-    ("case", "network"),
-    [*((case, "residual") for case in CASES), ("variational bernoulli", "conv"), ("sparse", "conv")],
-)
-def test_each_objective_trains_and_exports_with_parity(tmp_path: Path, case: str, network: str) -> None:
-    bundle, _, data = exported(tmp_path, case, network)
-    parity = bundle.manifest["parity"]
-    assert parity["image_levels"] <= 1 and parity["latent_difference"] <= 1e-3
-    assert bundle.spec.objective == case.split()[0]
-    codec = Codec.load(bundle.path, "cpu", 1)
-    codes = codec.encode(data.validation)
-    assert codes.shape == (len(data.validation), 6)
-    np.testing.assert_array_equal(codec.encode(data.validation), codes)  # no chance is left in it
-    assert bundle.manifest["latent"]["source"] == ("prior" if "variational" in case else "training")
-
-
-def test_bernoulli_thresholds_in_the_exported_encoder(tmp_path: Path) -> None:
-    bundle, _, data = exported(tmp_path, "variational bernoulli", "residual")
-    codec = Codec.load(bundle.path, "cpu", 1)
-    black_and_white = np.where(data.validation >= 128, 255, 0).astype(np.uint8)  # 127 / 255 is below 0.5
-    assert (black_and_white != data.validation).any()
-    np.testing.assert_array_equal(codec.encode(data.validation), codec.encode(black_and_white))
-
-
-def test_sparse_codes_have_few_numbers_that_are_not_the_code_of_0(tmp_path: Path) -> None:
-    bundle, run, data = exported(tmp_path, "sparse", "residual", code_dim=40)
-    network = load_network(run)
-    with torch.no_grad():
-        z = network.encode(torch.from_numpy(data.train).permute(0, 3, 1, 2) / 255)
-        units = CodeUnits.calibrated(z)
-        zero = units(torch.zeros(1, 40)).numpy()
-    assert ((z > 0).sum(1) <= 3).all() and (z > 0).any()
-    # Units that are on for some images and off for others: 0 is their least, so the code of "off" is 0.
-    mixed = ((z > 0).any(0) & (z == 0).any(0)).numpy()
-    assert mixed.any() and (zero[0, mixed] == 0).all()
-    codec = Codec.load(bundle.path, "cpu", 1)
-    for images in (data.train, data.validation):
-        assert ((codec.encode(images) != zero).sum(axis=1) <= 3).all()
-
-
-def test_a_unit_that_is_always_off_is_kept_at_128() -> None:
-    z = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
-    units = CodeUnits.calibrated(z)
-    torch.testing.assert_close(units(z), torch.tensor([[128.0, 0.0], [128.0, 255.0]]))
-    torch.testing.assert_close(units(torch.zeros(1, 2)), units.offset[None])  # off is the offset, whatever the scale
-
-
-# --- the residual network starts as PCA
-
-
-@pytest.mark.parametrize("code_dim", [1, 5, 30])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_it_starts_as_clipped_pca(code_dim: int, channels: int) -> None:
-    images, held_out = coloured(made_images(300, 12, 10), channels), coloured(made_images(50, 12, 10, seed=5), channels)
-    config = make_config("default", code_dim=code_dim, hidden=(16, 16))
-    geometry = Geometry(12, 10, channels)
-    principal = Pca.fit(images, components_wanted(config, geometry))
-    network = make_network(config, geometry, principal)
-    x = torch.from_numpy(held_out).permute(0, 3, 1, 2) / 255
-    with torch.no_grad():
-        found = network.objective.validate(network, x, rng())["mse"]
-    assert found == pytest.approx(principal.leading(code_dim).mse(held_out), rel=1e-4)
-
-
-def coloured(images: Pixels, channels: int) -> Pixels:
-    """Gray images, or RGB ones whose channels differ in brightness and place."""
-    return images if channels == 1 else np.concatenate([images, images[:, ::-1] // 2, 255 - images], axis=3)
-
-
-def stirred(network: Autoencoder) -> Autoencoder:
-    """The network with weights that are not zero anywhere, as training leaves them."""
-    with torch.no_grad():
-        for number, parameter in enumerate(network.parameters()):
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng(number)))
-    return network
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize(("count", "code_dim"), [(200, 6), (9, 6), (9, 40), (200, 250)])
-def test_folded_computes_the_same(objective: str, count: int, code_dim: int) -> None:
-    """With components enough, with fewer than wanted, with fewer than numbers in a code, and with fewer pixels."""
-    options = {"active": "4"} if objective == "sparse" else {}
-    config = make_config("default", objective=objective, options=options, code_dim=code_dim, hidden=(24, 24))
-    images, geometry = made_images(count, 8, 14), Geometry(8, 14, 1)
-    wanted = components_wanted(config, geometry)
-    assert wanted == 112
-    network = stirred(make_network(config, geometry, Pca.fit(images, wanted))).eval()
-    folded = network.folded()
-    x = torch.from_numpy(made_images(40, 8, 14, seed=3)).permute(0, 3, 1, 2) / 255
-    with torch.no_grad():
-        z = network.encode(x)
-        assert z.shape == (40, code_dim) and bool(torch.isfinite(z).all())
-        scale = float(z.abs().max())
-        torch.testing.assert_close(folded.encode(x) / scale, z / scale, atol=1e-4, rtol=0)
-        torch.testing.assert_close(folded.decode(z), network.decode(z), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize(("count", "code_dim"), [(12, 20), (160, 100)])
-def test_more_numbers_than_components_train_and_export(tmp_path: Path, count: int, code_dim: int) -> None:
-    np.save(tmp_path / "images.npy", made_images(count, 8, 8))
-    data = load_training_data(str(tmp_path / "images.npy"))
-    config = make_config("default", code_dim=code_dim, hidden=(16,), epochs=2, batch_size=16)
-    principal = Pca.fit(data.train, components_wanted(config, data.geometry))
-    assert len(principal.scales) < code_dim
-    run = Run.create(tmp_path / "run", config, data.geometry, data.facts())
-    train(run, data, principal=principal)
-    assert export_run(run, data, tmp_path / "model").spec.code_dim == code_dim

@@ -83,8 +83,10 @@ def test_interrupted_run_resumes_to_the_same_bits(
 
     with pytest.raises(Interrupted):
         begin(cut, blobs, on_step=stop)
+    assert cut.unfinished() == f"stopped after step {stop_at} of {3 * math.ceil(len(blobs.train) / 32)}"
     train(cut, blobs, resume=True)
     assert same_bits(whole, cut)
+    assert (cut.unfinished(), whole.unfinished()) == (None, None)
     costs = [
         [(line["epoch"], line["cost"], line["validation"]["mse"]) for line in run.metrics()] for run in (whole, cut)
     ]
@@ -113,6 +115,7 @@ def test_diverging_run_stops_and_keeps_the_last_good_weights(
     with pytest.raises(TrainingError, match=r"nan in epoch 2.*epoch 1 are kept"):
         begin(run, blobs)
     assert all(torch.isfinite(value).all() for value in weights(run).values())
+    assert run.unfinished() == "stopped before its first checkpoint"
 
 
 def test_checkpoint_of_a_future_format_is_refused(tmp_path: Path, blobs: TrainingData) -> None:
@@ -352,7 +355,7 @@ def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
 
     process = subprocess.Popen(command(*settings, "--out", "cut"), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    while "epoch   2/60" not in process.stderr.readline():
+    while "epoch   1/60" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -360,9 +363,16 @@ def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 130, rest
     assert time.monotonic() - began < 30
     assert "--resume --out cut" in rest and "Traceback" not in rest
+    export = [sys.executable, "-m", "aekit", "export", "cut"]
+    done = subprocess.run(export, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "warning: cut stopped after step" in done.stderr, done.stderr
     for arguments in (["--resume", "--out", "cut"], [*settings, "--out", "whole"]):
+        began = time.monotonic()
         done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        assert "warning: validation on 40 held-out images" in done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+        assert lines[-1].startswith("epoch  60/60") and len(lines) <= time.monotonic() - began + 2  # one a second
     assert same_bits(Run.read(tmp_path / "cut"), Run.read(tmp_path / "whole"))
 
 
@@ -374,11 +384,18 @@ def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
         (["--objective", "sparse", "-O", "active=99"], "at most the code's 32 units"),
         (["-O", "beta=2"], "an option of plain"),
         (["--network", "conv", "--hidden", "none"], "channels of the conv network's stages"),
+        (["--network", "conv", "--hidden", "8,8,8,8,8"], "at most 4 stages for 16x16 gray"),
+        (["--hidden", "16,8"], "blocks of one width"),
         (["--budget", "5m", "--epochs", "3"], "no --epochs beside it"),
         (["--budget", "soon"], "a time such as 90s"),
     ]
-    for arguments, expected in wrong:
-        command = [sys.executable, "-m", "aekit", "train", "blobs.npy", *arguments]
+    np.save(tmp_path / "one.npy", made_images(1))
+    np.save(tmp_path / "gray.npy", np.full((30, 16, 16), 7, np.uint8))
+    np.save(tmp_path / "nan.npy", np.where(np.eye(16) > 0, np.nan, made_images(30)[..., 0] / 255))
+    sets = [("one.npy", "at least 2"), ("gray.npy", "of one constant colour"), ("nan.npy", "found NaN")]
+    wrong = [(["blobs.npy", *options], expected) for options, expected in wrong]
+    for arguments, expected in [*wrong, *(([name], expected) for name, expected in sets)]:
+        command = [sys.executable, "-m", "aekit", "train", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 1 and expected in done.stderr, done.stderr
         assert len(done.stderr.splitlines()) == 1

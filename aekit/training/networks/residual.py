@@ -67,30 +67,31 @@ class _Encoder(Foldable):
     """Images to latents: the scaled principal coefficients plus what the perceptron adds."""
 
     mean: Tensor
-    basis: Tensor
-    whitening: Tensor
+    whitened: Tensor
+    """The basis with the whitening already in it: a factor an image and coefficient less."""
     scale: Tensor
 
     def __init__(self, basis: "_Basis", code_dim: int, outputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.linear_dim, self.outputs = min(code_dim, len(basis.scales)), outputs
+        whitening = basis.whitening()
         self.register_buffer("mean", basis.mean)
-        self.register_buffer("basis", basis.components)
-        self.register_buffer("whitening", basis.whitening())
-        self.register_buffer("scale", 1 / basis.scales[: self.linear_dim])
+        self.register_buffer("whitened", whitening[:, None] * basis.components)
+        self.register_buffer("scale", 1 / (whitening * basis.scales)[: self.linear_dim])
+        self.deviations = basis.scales[: self.linear_dim]
         self.perceptron = _Perceptron(len(basis.scales), outputs, widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        coefficients = linear(x.flatten(1) - self.mean, self.basis)
+        coefficients = linear(x.flatten(1) - self.mean, self.whitened)
         shortcut = pad(coefficients[:, : self.linear_dim] * self.scale, (0, self.outputs - self.linear_dim))
-        out: Tensor = shortcut + self.perceptron(coefficients * self.whitening)
+        out: Tensor = shortcut + self.perceptron(coefficients)
         return out
 
     def folded(self) -> nn.Module:
         """The basis multiplied into the first layers: one product with the pixels for each, and no other."""
         first = self.perceptron.first
-        weight = (first.weight * self.whitening) @ self.basis
-        rows = pad(self.basis[: self.linear_dim] * self.scale[:, None], (0, 0, 0, self.outputs - self.linear_dim))
+        weight = first.weight @ self.whitened
+        rows = pad(self.whitened[: self.linear_dim] * self.scale[:, None], (0, 0, 0, self.outputs - self.linear_dim))
         return _Folded(
             _linear(weight, first.bias - weight @ self.mean),
             _linear(rows, -rows @ self.mean),
@@ -104,8 +105,8 @@ class _Decoder(Foldable):
     """Latents to images: the mirror of the encoder."""
 
     mean: Tensor
-    basis: Tensor
-    reach: Tensor
+    reachable: Tensor
+    """The basis with the reach already in it."""
     scale: Tensor
 
     def __init__(
@@ -113,23 +114,22 @@ class _Decoder(Foldable):
     ) -> None:
         super().__init__()
         self.linear_dim, self.image_shape = min(code_dim, len(basis.scales)), image_shape
+        reach = basis.reach(code_dim)
         self.register_buffer("mean", basis.mean.clone())
-        self.register_buffer("basis", basis.components.clone())
-        self.register_buffer("reach", basis.reach(code_dim))
-        self.register_buffer("scale", basis.scales[: self.linear_dim].clone())
+        self.register_buffer("reachable", reach[:, None] * basis.components)
+        self.register_buffer("scale", (basis.scales / reach)[: self.linear_dim])
         self.perceptron = _Perceptron(code_dim, len(basis.scales), widths)
 
     def forward(self, z: Tensor) -> Tensor:
-        shortcut = pad(z[:, : self.linear_dim] * self.scale, (0, len(self.basis) - self.linear_dim))
-        coefficients = shortcut + self.perceptron(z) * self.reach
-        x_hat = linear(coefficients, self.basis.T).float() + self.mean
+        shortcut = pad(z[:, : self.linear_dim] * self.scale, (0, len(self.reachable) - self.linear_dim))
+        x_hat = linear(shortcut + self.perceptron(z), self.reachable.T).float() + self.mean
         return x_hat.unflatten(1, self.image_shape)
 
     def folded(self) -> nn.Module:
         """The basis multiplied into the last layers."""
         last, code_dim = self.perceptron.last, self.perceptron.first.in_features
-        out = self.basis.T * self.reach
-        columns = pad(self.basis[: self.linear_dim].T * self.scale, (0, code_dim - self.linear_dim))
+        out = self.reachable.T
+        columns = pad(out[:, : self.linear_dim] * self.scale, (0, code_dim - self.linear_dim))
         return _Folded(
             self.perceptron.first,
             _linear(columns, torch.zeros_like(self.mean)),
@@ -186,6 +186,14 @@ class _Basis:
         """How far a perceptron output of 1 moves each coefficient: no further than the last one that is in the code."""
         last = self.scales[min(code_dim, len(self.scales) - 1)]
         return torch.minimum(self.scales, last)
+
+
+def deviations(encoder: nn.Module, code_dim: int) -> Tensor | None:
+    """Deviations, [code_dim], of the principal coefficients that an encoder starts with as its latents, each divided by
+    its own; None of an encoder that starts from chance."""
+    if not isinstance(encoder, _Encoder):
+        return None
+    return pad(encoder.deviations, (0, code_dim - encoder.linear_dim), value=float(encoder.deviations[-1]))
 
 
 def components_wanted(config: TrainConfig, geometry: Geometry) -> int:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from aekit.errors import OptionError
+from aekit.training.augment import warp
 from aekit.training.objectives.objective import Objective, clipped_mse
 
 if TYPE_CHECKING:
     from aekit.training.networks import Autoencoder
 
-_NOISES = ("gaussian", "masking", "salt-and-pepper")
+_NOISES = ("gaussian", "masking", "salt-and-pepper", "warp")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Denoising(Objective):
     x̃ = x + strength · N(0, 1), clipped to [0, 1]     gaussian
     x̃ = x with a share `strength` of pixels at 0       masking
     x̃ = x with a share `strength` of pixels at 0 or 1  salt-and-pepper
+    x̃ = x sheared, scaled and shifted a little         warp; `strength` 1 moves it as training's augmentation does
     """
 
     noise: str = "gaussian"
@@ -32,13 +34,15 @@ class Denoising(Objective):
     def __post_init__(self) -> None:
         if self.noise not in _NOISES:
             raise OptionError("noise", expected=" or ".join(_NOISES), found=repr(self.noise))
-        if not 0 < self.strength <= (10 if self.noise == "gaussian" else 1):
+        if not 0 < self.strength <= (10 if self.noise in ("gaussian", "warp") else 1):
             raise OptionError(
                 "strength", expected="a deviation, or a share of pixels up to 1", found=str(self.strength)
             )
 
     def corrupt(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """A noisy copy of images [n, C, H, W]; colour channels of a pixel are masked together."""
+        if self.noise == "warp":
+            return warp(x.clone(), 1.0, rng, self.strength)
         if self.noise == "gaussian":
             noise = torch.randn(x.shape, generator=rng, dtype=x.dtype).to(x.device)
             return (x + self.strength * noise).clamp_(0, 1)

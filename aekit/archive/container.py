@@ -1,0 +1,221 @@
+"""The bytes of an archive, as aekit/ARCHIVE.md specifies them: frames with checksums, the header, blocks, the footer.
+
+    magic, version │ header │ block │ block │ … │ footer │ footer's length
+
+Integers alone; nothing here knows what a code means. What is read is untrusted: every count is held against what is
+there before anything is made of its size.
+"""
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Self
+
+from aekit.bundle import Bundle
+from aekit.entropy import MAX_SYMBOLS
+from aekit.errors import CodesError
+from aekit.spec import ModelSpec
+
+MAGIC = b"\x89AEK\r\n\x1a\n"
+"""As PNG's: its first byte is no text, its line ends don't survive a transfer as text."""
+FORMAT_VERSION = 1
+MAX_INPUTS = 4096
+"""Most inputs of a block, read or failed; fewer if their codes come to more than entropy.MAX_SYMBOLS numbers."""
+
+_LEAD = struct.Struct("<8sHI")  # magic, version, length of the header
+_FRAME = struct.Struct("<BI")  # kind, length of the body
+_CRC = struct.Struct("<I")
+_BLOCK = struct.Struct("<HHHHII")  # inputs, rows, height, width, channels, bytes of the codes
+_ENTRY = struct.Struct("<IHH")  # of the footer, for each block: bytes of its frame, inputs, rows
+_TAIL = struct.Struct("<I")
+FRAME_BYTES = _FRAME.size + _CRC.size
+BLOCK, FOOTER = ord("B"), ord("F")
+_MAX_HEADER = 1 << 16
+_MAX_BODY = 1 << 26
+"""Largest body of a frame: what a block of MAX_SYMBOLS numbers, and a footer of 30 billion images, stay well below."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an archive's codes are, and what can decode them."""
+
+    model_id: str
+    variant: str
+    """Precision of the graphs that made the codes."""
+    spec: ModelSpec
+    tables: str
+    """Digest of the frequency tables that the codes are coded with, `Bundle.tables_digest`."""
+    named: bool
+    """Whether the images have paths."""
+
+    @classmethod
+    def of(cls, bundle: Bundle, *, named: bool) -> Self:
+        """The header of an archive that `bundle` fills. Raises BundleError if the model has no frequency tables."""
+        return cls(bundle.model_id, bundle.variant, bundle.spec, bundle.tables_digest, named)
+
+    def to_bytes(self) -> bytes:
+        """The start of the file, up to the first block."""
+        facts = {
+            "model_id": self.model_id,
+            "variant": self.variant,
+            "spec": self.spec.to_dict(),
+            "tables": self.tables,
+            "named": self.named,
+        }
+        body = zlib.compress(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode("ascii"), 9)
+        return _sealed(_LEAD.pack(MAGIC, FORMAT_VERSION, len(body)) + body)
+
+
+@dataclass(frozen=True)
+class BlockPlace:
+    """Where a block lies, and how much it holds."""
+
+    offset: int
+    """Of its frame, from the start of the file."""
+    size: int
+    """Bytes of its frame."""
+    inputs: int
+    """Images it has a record of, read or not."""
+    rows: int
+    """Images it has a code of."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The content of a block, still coded."""
+
+    inputs: int
+    rows: int
+    shape: tuple[int, int, int]
+    """[height, width, channels] of each code."""
+    codes: bytes
+    """As aekit.entropy.encode gives them."""
+    names: bytes
+    """As aekit.archive.names.pack gives them; empty where images have none."""
+
+    def to_bytes(self) -> bytes:
+        """The block's frame."""
+        return frame(BLOCK, _BLOCK.pack(self.inputs, self.rows, *self.shape, len(self.codes)) + self.codes + self.names)
+
+    @classmethod
+    def from_body(cls, body: bytes, where: str) -> Self:
+        """Read the body of a frame of the kind BLOCK. Raises CodesError if it can't be one."""
+        if len(body) < _BLOCK.size:
+            raise CodesError(where, expected="a block", found=f"{len(body)} bytes")
+        inputs, rows, height, width, channels, size = _BLOCK.unpack_from(body)
+        values = height * width * channels
+        fits = rows <= inputs <= MAX_INPUTS and values and rows * values <= MAX_SYMBOLS
+        if not fits or size > len(body) - _BLOCK.size:
+            found = f"{rows} codes of {height}x{width}x{channels} for {inputs} images, in {size} bytes"
+            raise CodesError(where, expected="counts that fit a block", found=found)
+        codes, names = body[_BLOCK.size :][:size], body[_BLOCK.size + size :]
+        return cls(inputs, rows, (height, width, channels), codes, names)
+
+
+def inputs_per_block(code_dim: int) -> int:
+    """How many inputs fill a block of codes of `code_dim` numbers."""
+    return min(MAX_INPUTS, MAX_SYMBOLS // code_dim)
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    """A frame: kind, length, body, and the CRC-32 of all three."""
+    return _sealed(_FRAME.pack(kind, len(body)) + body)
+
+
+def footer(places: list[BlockPlace]) -> bytes:
+    """The end of a file that holds these blocks, in their order."""
+    whole = frame(FOOTER, b"".join(_ENTRY.pack(place.size, place.inputs, place.rows) for place in places))
+    return whole + _TAIL.pack(len(whole))
+
+
+def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
+    """The header, and where the first block begins. Raises CodesError or SpecError if there is none that is whole."""
+    file.seek(0)
+    lead = file.read(_LEAD.size)
+    if lead[: len(MAGIC)] != MAGIC[: len(lead)] or not lead:
+        raise CodesError(
+            where, expected="an archive, which begins with its mark", found="an empty file or another kind"
+        )
+    if len(lead) < _LEAD.size:
+        raise CodesError(where, expected="an archive", found=f"{len(lead)} bytes, cut short in its header")
+    _, version, size = _LEAD.unpack(lead)
+    if version > FORMAT_VERSION:
+        found = f"format {version}, or damage"
+        raise CodesError(where, expected=f"format {FORMAT_VERSION}", found=found, fix="update aekit")
+    body = file.read(size + _CRC.size) if size <= _MAX_HEADER else b""
+    damaged = CodesError(f"{where}: the header is damaged or cut short", fix="use another copy of the archive")
+    if version < 1 or len(body) < size + _CRC.size or not _is_sealed(lead + body):
+        raise damaged
+    try:
+        facts = json.loads(inflate(body[: -_CRC.size], _MAX_HEADER, zlib.MAX_WBITS))
+        spec = ModelSpec.from_dict(facts["spec"], where)
+        texts = [facts[name] for name in ("model_id", "variant", "tables")]
+        named = facts["named"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise damaged from error
+    if not all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts) or not isinstance(named, bool):
+        raise damaged
+    return Header(texts[0], texts[1], spec, texts[2], named), _LEAD.size + len(body)
+
+
+def read_frame(file: BinaryIO, offset: int, end: int) -> tuple[int, bytes, int] | None:
+    """Kind, body and size of the whole frame at `offset`, if there is one that ends by `end`; else None."""
+    file.seek(offset)
+    head = file.read(_FRAME.size)
+    if len(head) < _FRAME.size:
+        return None
+    kind, size = _FRAME.unpack(head)
+    if size > min(_MAX_BODY, end - offset - FRAME_BYTES):
+        return None
+    rest = file.read(size + _CRC.size)
+    if len(rest) < size + _CRC.size or not _is_sealed(head + rest):
+        return None
+    return kind, rest[: -_CRC.size], size + FRAME_BYTES
+
+
+def read_footer(file: BinaryIO, begin: int, end: int) -> list[BlockPlace] | None:
+    """The blocks of a file of `end` bytes whose first one lies at `begin`, or None if it ends in no whole footer."""
+    tail = end - _TAIL.size
+    if tail < begin + FRAME_BYTES:
+        return None
+    file.seek(tail)
+    (size,) = _TAIL.unpack(file.read(_TAIL.size))
+    found = read_frame(file, tail - size, tail) if begin <= tail - size else None
+    if found is None or found[0] != FOOTER or found[2] != size or len(found[1]) % _ENTRY.size:
+        return None
+    places, offset = [], begin
+    for length, inputs, rows in _ENTRY.iter_unpack(found[1]):
+        places.append(BlockPlace(offset, length, inputs, rows))
+        offset += length
+    return places if offset == tail - size else None
+
+
+def scan(file: BinaryIO, begin: int, end: int) -> list[BlockPlace]:
+    """The whole blocks from `begin` on, up to the first that is not: what a file without a footer still holds."""
+    places, offset = list[BlockPlace](), begin
+    while (found := read_frame(file, offset, end)) and found[0] == BLOCK and len(found[1]) >= _BLOCK.size:
+        inputs, rows = _BLOCK.unpack_from(found[1])[:2]
+        places.append(BlockPlace(offset, found[2], inputs, rows))
+        offset += found[2]
+    return places
+
+
+def inflate(data: bytes, most: int, bits: int) -> bytes:
+    """`data` decompressed. Raises ValueError if it is not one whole stream or comes to more than `most` bytes."""
+    stream = zlib.decompressobj(bits)
+    try:
+        out = stream.decompress(data, most + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not stream.eof or stream.unused_data or len(out) > most:
+        raise ValueError(f"a compressed stream that is cut short, or holds over {most} bytes")
+    return out
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + _CRC.pack(zlib.crc32(data))
+
+
+def _is_sealed(data: bytes) -> Any:
+    return _CRC.unpack(data[-_CRC.size :])[0] == zlib.crc32(data[: -_CRC.size])

@@ -1,0 +1,144 @@
+"""Write an archive block by block, or go on with one that is there, without ever touching the old file.
+
+An append writes a new file, `NAME.part`, beside the old one: the old blocks, then the new ones; it takes the old one's
+name when it is whole and on the disk. So at any instant NAME is the whole old archive or the whole new one. To append
+in place would spare the copy, but a reader could then not tell an append that was cut short from a file that was; and
+a million images are a few megabytes. The last block, which may be short, is filled up: an archive that grew is, to the
+byte, the archive made at once of the same images in the same order.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from aekit.archive.container import Block, BlockPlace, Header, footer, inputs_per_block
+from aekit.archive.names import MAX_PATHS, pack, text_bytes
+from aekit.archive.reader import U8, Archive
+from aekit.bundle import Bundle
+from aekit.codec import Codes
+from aekit.entropy import encode
+from aekit.errors import CodesError, ShapeError
+from aekit.outputs import locked_file
+from aekit.sources import Record
+
+
+class ArchiveWriter:
+    """Writes an archive to a file, in bounded memory. Its bytes depend on the codes and records alone, and on their
+    order, not on how many are added at a time.
+
+    After each block the file holds whole blocks alone, which `container.scan` finds again.
+    """
+
+    dtype = "uint8"
+    """What codes are kept as."""
+
+    def __init__(self, file: BinaryIO, bundle: Bundle, *, named: bool) -> None:
+        self._file, self._bundle, self._named = file, bundle, named
+        self._header = Header.of(bundle, named=named)
+        self._limit = inputs_per_block(bundle.spec.code_dim)
+        self._places = list[BlockPlace]()
+        self._codes, self._records, self._inputs, self._text = list[U8](), list[Record](), 0, 0
+        self.count = 0
+        """Codes, those of the archive that it goes on with included."""
+        self.present: frozenset[str] = frozenset()
+        """Paths of the images that the archive held before."""
+        file.write(self._header.to_bytes())
+
+    def go_on(self, old: Archive) -> None:
+        """Take over the whole of `old`, verifying it. Raises CodesError or ModelMismatch if it does not fit."""
+        old.check_model(self._bundle)
+        if old.header != self._header:
+            ours, theirs = (
+                f"codes of the variant {header.variant}, of images {'with' if header.named else 'without'} paths"
+                for header in (self._header, old.header)
+            )
+            raise CodesError(str(old.path), expected=ours, found=theirs, fix="choose another --out")
+        for place in old.places[:-1]:
+            self._write(old.block(place))
+        for place in old.places[-1:]:
+            self.add(old.codes_of(place), old.records_of(place))
+        self.count = len(old)
+        self.present = frozenset(old.paths or ())
+
+    def add(self, codes: Codes, records: Sequence[Record]) -> None:
+        """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included; none where images
+        have no paths."""
+        codes = np.asarray(codes)
+        fitting = sum(not record.error for record in records) if self._named else len(codes)
+        if codes.dtype != np.uint8 or codes.shape != (fitting, self._bundle.spec.code_dim):
+            expected = f"uint8 [{fitting}, {self._bundle.spec.code_dim}]"
+            raise ShapeError("codes for an archive", expected=expected, found=f"{codes.dtype} {list(codes.shape)}")
+        begin = self._add_named(codes, records) if self._named else self._add_unnamed(codes)
+        self._codes.append(codes[begin:].copy())
+        self.count += len(codes)
+
+    def _add_named(self, codes: U8, records: Sequence[Record]) -> int:
+        """Count inputs, and close the blocks that they fill; returns the first row that is left for the next one."""
+        begin = row = 0
+        for record in records:
+            text = text_bytes(record)
+            if self._text + text > MAX_PATHS:
+                begin = self._close(codes[begin:row], row)
+            self._records.append(record)
+            self._inputs, self._text = self._inputs + 1, self._text + text
+            row += not record.error
+            if self._inputs == self._limit:
+                begin = self._close(codes[begin:row], row)
+        return begin
+
+    def _add_unnamed(self, codes: U8) -> int:
+        """The same for inputs that all have a row and have no record."""
+        begin = 0
+        while begin < len(codes):
+            stop = min(begin + self._limit - self._inputs, len(codes))
+            self._inputs += stop - begin
+            if self._inputs < self._limit:
+                break
+            begin = self._close(codes[begin:stop], stop)
+        return begin
+
+    def finish(self) -> None:
+        """Write the last block and the index, and bring the file to the disk."""
+        if self._inputs:
+            self._close(np.empty((0, self._bundle.spec.code_dim), np.uint8), 0)
+        self._file.write(footer(self._places))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _close(self, codes: U8, row: int) -> int:
+        """Write the block that ends with `codes`; returns the row that the next one begins with."""
+        whole = np.concatenate([*self._codes, codes])
+        names = pack(self._records) if self._named else b""
+        shape = (1, 1, self._bundle.spec.code_dim)
+        self._write(Block(self._inputs, len(whole), shape, encode(whole, self._bundle.tables), names))
+        self._codes, self._records, self._inputs, self._text = [], [], 0, 0
+        return row
+
+    def _write(self, block: Block) -> None:
+        frame = block.to_bytes()
+        self._places.append(BlockPlace(self._file.tell(), len(frame), block.inputs, block.rows))
+        self._file.write(frame)
+        self._file.flush()
+
+
+@contextlib.contextmanager
+def staged_archive(out: Path, bundle: Bundle, *, named: bool, append: bool = False) -> Iterator[ArchiveWriter]:
+    """Yield the writer of the archive `out`, which takes its name when the block ends; on any error what was there
+    stays. With `append` it goes on with the archive that is there, if one is.
+
+    Raises OutputError if another job is writing `out`; CodesError, ModelMismatch or BundleError if the model does not
+    fit the archive, or the archive is damaged.
+    """
+    if out.is_symlink():
+        out = out.resolve()  # a link is to stay a link
+    with locked_file(out) as file:
+        writer = ArchiveWriter(file, bundle, named=named)
+        if append and out.exists():
+            with Archive.open(out, bundle) as old:
+                writer.go_on(old)
+        yield writer
+        writer.finish()

@@ -1,0 +1,233 @@
+"""Run a plain function over pieces of work, here, in threads or in processes: results in order, memory bounded.
+
+pieces ──▶ function in `count` workers ──▶ results, in the order of the pieces
+
+A process that dies, by the system's memory killer for one, takes nothing with it but the piece it was on: that is
+tried once more in a new process, and the second death is a WorkerError that names the piece and the signal.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from aekit.errors import WorkerError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing.connection import Connection
+
+_AHEAD = 2
+"""Pieces given to a worker at a time: it begins the second while the first's result is still being used."""
+
+
+Kind = Literal["here", "threads", "processes"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How pieces are worked on."""
+
+    kind: Kind
+    count: int = 1
+    """Workers."""
+    method: str = ""
+    """How processes start, `fork` or `spawn`; empty takes what is safe."""
+
+
+HERE = Plan("here")
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool(Protocol):
+    """Workers, started, that know their function."""
+
+    def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
+        """The function's results, in the order of the pieces; an error it raises is raised here."""
+        ...
+
+
+def worth(seconds: float) -> bool:
+    """Whether that much work pays for starting processes: a fork takes milliseconds, a new Python most of a second."""
+    return seconds > (0.1 if _may_fork() else 1.0)
+
+
+@contextlib.contextmanager
+def pool(function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str] = str) -> Iterator[Pool]:
+    """Start workers for `function`, whose pieces `naming` names in errors; they end with the block.
+
+    Processes start at once, before the first piece is known, so that they can be forked before threads are made.
+    `function`, pieces and results must be picklable where there are processes. WorkerError is raised by `map` if a
+    process dies twice on one piece.
+    """
+    if plan.kind == "here":
+        yield _Here(function)
+    elif plan.kind == "threads":
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(plan.count) as executor:
+            yield _Threads(function, executor, plan.count)
+    else:
+        with contextlib.closing(_Processes(function, plan, naming)) as processes:
+            yield processes
+
+
+class _Here:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
+        return map(self._function, pieces)
+
+
+class _Threads:
+    def __init__(self, function: Callable[[Any], Any], executor: "ThreadPoolExecutor", count: int) -> None:
+        self._function, self._executor, self._most = function, executor, count * _AHEAD
+
+    def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
+        futures = deque(self._executor.submit(self._function, piece) for piece in islice(pieces, self._most))
+        try:
+            while futures:
+                yield futures.popleft().result()
+                futures.extend(self._executor.submit(self._function, piece) for piece in islice(pieces, 1))
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+class _Process:
+    """A worker process, our end of its pipe, and the numbered pieces it was given and has not answered, in order."""
+
+    def __init__(self, context: Any, function: Callable[[Any], Any]) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.given: deque[tuple[int, Any]] = deque()
+        self.process = context.Process(target=_work, args=(theirs, self.pipe, function), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the pipe ends when the process does
+
+    def send(self, number: int, piece: Any) -> None:
+        self.given.append((number, piece))
+        with contextlib.suppress(OSError):  # it died: its pipe's end tells, and the piece goes to another
+            self.pipe.send(piece)
+
+    def end(self) -> None:
+        """Stop it at once; all that it had to say was heard, or is wanted no more."""
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+
+
+class _Processes:
+    def __init__(self, function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str]) -> None:
+        import multiprocessing
+
+        self._context = multiprocessing.get_context(plan.method or ("fork" if _may_fork() else "spawn"))
+        self._function, self._naming = function, naming
+        self._workers = [_Process(self._context, function) for _ in range(plan.count)]
+
+    def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
+        from multiprocessing.connection import wait
+
+        fresh, most = enumerate(pieces), len(self._workers) * (_AHEAD + 1)
+        again: deque[tuple[int, Any]] = deque()
+        done: dict[int, Any] = {}
+        following = started = 0
+        retried: set[int] = set()
+        while True:
+            while (again or started < following + most) and (worker := self._freest()):
+                numbered = again.popleft() if again else next(fresh, None)
+                if numbered is None:
+                    break
+                started = max(started, numbered[0] + 1)
+                worker.send(*numbered)
+            if following in done:
+                yield done.pop(following)
+                following += 1
+                continue
+            busy = [worker for worker in self._workers if worker.given]
+            if not busy:
+                return
+            ready = wait([worker.pipe for worker in busy])
+            for worker in busy:
+                if worker.pipe in ready and not self._hear(worker, done):
+                    again.extend(self._replaced(worker, retried))
+
+    def _freest(self) -> _Process | None:
+        worker = min(self._workers, key=lambda worker: len(worker.given))
+        return worker if len(worker.given) < _AHEAD else None
+
+    def _hear(self, worker: _Process, done: dict[int, Any]) -> bool:
+        """Take an answer; False if there is none to come because the process died."""
+        try:
+            error, result = worker.pipe.recv()
+        except (EOFError, OSError):
+            return False
+        if error is not None:
+            raise error
+        done[worker.given.popleft()[0]] = result
+        return True
+
+    def _replaced(self, worker: _Process, retried: set[int]) -> list[tuple[int, Any]]:
+        """Put a new process in the place of a dead one; returns the pieces that are to be given out again."""
+        worker.process.join()
+        number, piece = worker.given[0]
+        if number in retried:
+            raise WorkerError(self._naming(piece), _ending(worker.process.exitcode or 0))
+        retried.add(number)
+        self._workers[self._workers.index(worker)] = _Process(self._context, self._function)
+        worker.pipe.close()
+        return list(worker.given)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.end()
+
+
+def _work(pipe: "Connection", other_end: "Connection", function: Callable[[Any], Any]) -> None:
+    """What a worker process does: answer pieces until the pipe ends."""
+    other_end.close()  # else the pipe would not end when the parent does
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us; the parent sees to it
+    warnings.simplefilter("ignore")  # as the command does: what keeps an image out is said in its record
+    answer: tuple[Exception | None, Any]
+    while True:
+        try:
+            piece = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = None, function(piece)
+        except Exception as error:  # whatever it is, it is raised where the piece came from
+            answer = error, None
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:
+            return
+
+
+def _may_fork() -> bool:
+    """Whether this process holds no threads of onnxruntime or torch, which a fork would leave in the air."""
+    return (
+        sys.platform == "linux"
+        and threading.active_count() == 1
+        and not {"onnxruntime", "torch"}.intersection(sys.modules)
+    )
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

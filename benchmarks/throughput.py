@@ -1,0 +1,391 @@
+"""How fast aekit runs: every job beside what one would write without it and beside the limit it can't pass.
+
+    pip install 'aekit[train,bench]'
+    python benchmarks/throughput.py [--quick] [--only pngs,photos] [--folder DIR]
+
+Each row is a median of ratios of alternating passes, so that a busy moment hits both sides. All but `encode` and
+`latency` time whole processes, from start to exit. --folder keeps the images and models that are made here; a folder in
+memory (/dev/shm) keeps the disk's journal out of the figures. Each part prints its table and is added to
+benchmarks/results/throughput.json and throughput.md. Full parts take 1 to 3 minutes, beside what they make first.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import aekit, load, machine, save, table
+from PIL import Image
+
+from aekit.images import Pixels
+from aekit.named_sets import load_named_set
+
+SCRIPTS = Path(__file__).parent / "scripts"
+PASSES = 5
+Rows = list[dict[str, Any]]
+Sides = dict[str, Callable[[], object]]
+
+
+class Bench:
+    """A folder to work in, and how much of everything."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
+
+    def much(self, count: int) -> int:
+        """The full count, or a tenth of it."""
+        return count // 10 if self.quick else count
+
+    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """A file or folder of the working folder, made if it is not there."""
+        path = self.folder / name
+        if not path.exists():
+            part = path.with_name(f"part-{name}")
+            if part.is_dir():
+                shutil.rmtree(part)
+            make(part)
+            part.rename(path)
+        return path
+
+    def model(self, name: str, source: str, *options: str) -> Path:
+        """A model, hardly trained: speed does not depend on what it learned."""
+
+        def make(path: Path) -> None:
+            aekit("train", source, "--out", f"runs/{name}", "--epochs", "2", *options, cwd=self.folder)
+            aekit("export", f"runs/{name}", "--out", path, cwd=self.folder)
+
+        return self.made(name, make)
+
+    def digits(self) -> Path:
+        """10,000 PNG files of 28×28."""
+
+        def make(folder: Path) -> None:
+            for row, image in enumerate(digit_images(self.much(10_000))):
+                (folder / str(row // 1000)).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image[:, :, 0]).save(folder / str(row // 1000) / f"{row:06d}.png")
+
+        return self.made(f"digits-{self.much(10_000)}", make)
+
+    def array(self, count: int) -> Path:
+        """That many digits in one .npy, in chunks so that the making needs no memory."""
+
+        def make(path: Path) -> None:
+            images = digit_images(1000)
+            mapped = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *images.shape[1:]))
+            for start in range(0, count, 1000):
+                mapped[start : start + 1000] = images[: count - start]
+
+        return self.made(f"array-{count}.npy", make)
+
+    def photos(self) -> Path:
+        """JPEG files of 0.5 to 12 megapixels, cut and scaled from those that scikit-learn and scikit-image ship."""
+        count = self.much(300)
+        return self.made(f"photos-{count}", lambda folder: make_photos(folder, count))
+
+
+def digit_images(count: int) -> Pixels:
+    """Handwritten digits, repeated as often as it takes; uint8 [count, 28, 28, 1]."""
+    images = load_named_set("mnist-5k", "train")
+    return np.resize(images, (count, *images.shape[1:]))
+
+
+def make_photos(folder: Path, count: int) -> None:
+    """Write the photos: a random part of a picture, turned or not, scaled up, at qualities that cameras use."""
+    import skimage
+    from sklearn.datasets import load_sample_images
+
+    shipped = (Path(skimage.__file__).parent / "data" / name for name in ("astronaut.png", "chelsea.png", "coffee.png"))
+    pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
+    pictures += [Image.open(path).convert("RGB") for path in shipped]
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for row in range(count):
+        picture = pictures[row % len(pictures)]
+        share = rng.uniform(0.6, 1)
+        width, height = (int(side * share) for side in picture.size)
+        left, top = (
+            int(rng.integers(0, most - part + 1)) for most, part in zip(picture.size, (width, height), strict=True)
+        )
+        factor = (np.exp(rng.uniform(np.log(0.5e6), np.log(12e6))) / (width * height)) ** 0.5
+        part = picture.crop((left, top, left + width, top + height))
+        part = part.resize((int(width * factor), int(height * factor)), Image.Resampling.BICUBIC)
+        if row % 3 == 0:
+            part = part.transpose(Image.Transpose.ROTATE_90)
+        part.save(folder / f"{row:05d}.jpg", quality=int(rng.integers(80, 95)))
+
+
+def process(*command: object) -> Callable[[], None]:
+    """A function that runs a Python process from start to end."""
+    line = [sys.executable, *map(str, command)]
+
+    def run() -> None:
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"failed: {' '.join(line)}\n{done.stderr}")
+
+    return run
+
+
+def alternating(sides: Sides, passes: int = PASSES) -> dict[str, list[float]]:
+    """Seconds of each side, pass after pass, after one pass that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(passes + 1):
+        for name, run in sides.items():
+            began = time.perf_counter()
+            run()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def row(job: str, ours: list[float], against: str, theirs: list[float], reach: float, aim: float, bound: str) -> Any:
+    """A row of the table: how many times as fast ours is as the other side, over the passes."""
+    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+    return {
+        "job": job,
+        "against": against,
+        "ours, s": statistics.median(ours),
+        "theirs, s": statistics.median(theirs),
+        "ratio": ratio,
+        "reach": reach,
+        "aim": aim,
+        "met": "aim" if ratio >= aim else "reach" if ratio >= reach else "missed",
+        "what limits it": bound,
+    }
+
+
+def pngs(bench: Bench) -> Rows:
+    """A folder of small PNG files to codes."""
+    folder, model = bench.digits(), bench.model("model-28", "mnist-5k")
+    out = bench.folder / "codes.npy"
+    seconds = alternating(
+        {
+            "ours": process("-m", "aekit", "compress", folder, "--out", out, "--model", model, "--overwrite"),
+            "loader": process(
+                SCRIPTS / "loader_onnx.py", folder, model / "encoder.onnx", 28, "gray", bench.folder / "peer.npy"
+            ),
+            "decode": process(SCRIPTS / "decode_only.py", folder, "processes"),
+        }
+    )
+    check_same(out, bench.folder / "peer.npy")
+    job = f"{bench.much(10_000):,} PNG 28×28 → codes.npy"
+    bound = "both cores: start-up, encoder and decoding in equal parts"
+    return [
+        row(job, seconds["ours"], "DataLoader + onnxruntime", seconds["loader"], 3, 5, bound),
+        row(job, seconds["ours"], "Pillow decode-only, 2 processes", seconds["decode"], 1, 1.5, bound),
+    ]
+
+
+def photos(bench: Bench) -> Rows:
+    """Large JPEG files to codes of 64×64."""
+    folder = bench.photos()
+    model = bench.model("model-64", str(folder), "--size", "64x64")
+    out = bench.folder / "codes.npy"
+    seconds = alternating(
+        {
+            "ours": process("-m", "aekit", "compress", folder, "--out", out, "--model", model, "--overwrite"),
+            "loader": process(
+                SCRIPTS / "loader_onnx.py", folder, model / "encoder.onnx", 64, "rgb", bench.folder / "peer.npy"
+            ),
+            "decode": process(SCRIPTS / "decode_only.py", folder, "threads", 64),
+        },
+        3 if bench.quick else PASSES,
+    )
+    job = f"{bench.much(300)} JPEG photos → 64×64 → codes.npy"
+    bound = "the JPEG library, on both cores"
+    return [
+        row(job, seconds["ours"], "DataLoader + onnxruntime", seconds["loader"], 2, 4, bound),
+        row(job, seconds["ours"], "DCT-scaled decode-only, 2 threads", seconds["decode"], 0.9, 0.97, bound),
+    ]
+
+
+def check_same(ours: Path, theirs: Path) -> None:
+    """The other side must have done the same work."""
+    if not np.allclose(np.load(ours, allow_pickle=False), np.load(theirs, allow_pickle=False), atol=1e-2):
+        sys.exit(f"{ours} and {theirs} differ")
+
+
+def arrays(bench: Bench) -> Rows:
+    """A mapped array to codes, against the graph alone on batches that lie in the cache."""
+    import onnxruntime
+
+    count = bench.much(1_000_000)
+    array, model = bench.array(count), bench.model("model-28", "mnist-5k")
+    out = bench.folder / "codes.npy"
+    session = onnxruntime.InferenceSession(model / "encoder.onnx", providers=["CPUExecutionProvider"])
+    batch, sample = digit_images(256), count // 10
+
+    def alone() -> None:
+        for _ in range(0, sample, len(batch)):
+            session.run(["latent"], {"image": batch})
+
+    seconds = alternating(
+        {
+            "ours": process("-m", "aekit", "compress", array, "--out", out, "--model", model, "--overwrite"),
+            "alone": alone,
+        },
+        3 if bench.quick else PASSES,
+    )
+    alone_seconds = [value * count / (-(-sample // len(batch)) * len(batch)) for value in seconds["alone"]]
+    job = f"array of {count:,} images 28×28 → codes.npy"
+    return [row(job, seconds["ours"], "session.run alone", alone_seconds, 0.85, 0.95, "the encoder, on both cores")]
+
+
+def reconstruct(bench: Bench) -> Rows:
+    """Codes to PNG files."""
+    folder, model = bench.digits(), bench.model("model-28", "mnist-5k")
+    codes, images = bench.folder / "to-decode.npy", bench.folder / "images.npy"
+    aekit("compress", folder, "--out", codes, "--model", model, "--overwrite", cwd=bench.folder)
+    aekit("reconstruct", codes, "--out", images, "--model", model, "--overwrite", cwd=bench.folder)
+    ours, theirs = bench.folder / "ours", bench.folder / "theirs"
+    decode = process("-m", "aekit", "reconstruct", codes, "--out", ours, "--model", model)
+    saving = process(SCRIPTS / "save_only.py", images, theirs)
+
+    def fresh(run: Callable[[], None], folder: Path) -> Callable[[], float]:
+        def timed() -> float:
+            shutil.rmtree(folder, ignore_errors=True)
+            began = time.perf_counter()
+            run()
+            return time.perf_counter() - began
+
+        return timed
+
+    # The folders are emptied between passes, outside of the time.
+    pairs = [(fresh(decode, ours)(), fresh(saving, theirs)()) for _ in range(PASSES + 1)][1:]
+    job = f"reconstruct {bench.much(10_000):,} codes to PNG files"
+    sizes = [sum(path.stat().st_size for path in made.rglob("*.png")) for made in (ours, theirs)]
+    bound = f"start-up, then deflate on both cores; bytes of all files {sizes[0]:,}, theirs {sizes[1]:,}"
+    mine, other = (list(side) for side in zip(*pairs, strict=True))
+    return [row(job, mine, "Pillow saving, one thread", other, 1.8, 4, bound)]
+
+
+def startup(bench: Bench) -> Rows:
+    """Whole processes that do next to nothing, against their imports alone. Here a ratio is theirs to ours."""
+    model, picture = bench.model("model-28", "mnist-5k"), next(bench.digits().rglob("*.png"))
+    out = bench.folder / "one.npy"
+    seconds = alternating(
+        {
+            "help": process("-m", "aekit", "--help"),
+            "typer": process("-c", "import typer"),
+            "one": process("-m", "aekit", "compress", picture, "--out", out, "--model", model, "--overwrite"),
+            "imports": process("-c", "import numpy, onnxruntime, typer, PIL.Image"),
+        },
+        15,
+    )
+    bound = "Python's imports; reach is 1 / 1.3"
+    return [
+        row("aekit --help", seconds["help"], "import typer", seconds["typer"], 1 / 1.3, 1, bound),
+        row("compress one image", seconds["one"], "the imports it needs", seconds["imports"], 1 / 1.3, 1, bound),
+    ]
+
+
+def memory(bench: Bench) -> Rows:
+    """Peak resident memory of the array job, as it grows tenfold."""
+    model = bench.model("model-28", "mnist-5k")
+    rows = []
+    for count in (1, 100_000, bench.much(1_000_000)):
+        command = ["-m", "aekit", "compress", bench.array(count), "--out", bench.folder / "codes.npy", "--overwrite"]
+        peak = peak_memory([sys.executable, *map(str, command), "--model", str(model)])
+        rows.append({"job": f"array of {count:,} images", "peak memory, MB": peak / 1e6})
+    return rows
+
+
+def peak_memory(command: list[str]) -> int:
+    """Peak resident bytes of a process."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        sys.exit(f"failed: {' '.join(command)}")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def first_code(bench: Bench) -> Rows:
+    """Time from the start of the command until the first codes of a huge folder lie on the disk."""
+    count = bench.much(100_000)
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        data = [path.read_bytes() for path in sorted(bench.digits().rglob("*.png"))]
+        for number in range(count):
+            (folder / f"{number:06d}.png").write_bytes(data[number % len(data)])
+
+    folder, model = bench.made(f"many-{count}", make), bench.model("model-28", "mnist-5k")
+    out = bench.folder / "many.npy"
+    part = out.with_name(out.name + ".part")
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        command = ["-m", "aekit", "compress", str(folder), "--out", str(out), "--model", str(model), "--overwrite"]
+        with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as job:
+            while not (part.exists() and part.stat().st_size > 1024):
+                time.sleep(0.005)
+            seconds.append(time.perf_counter() - began)
+            job.terminate()
+        part.unlink(missing_ok=True)
+    return [
+        {"job": f"first codes of a folder of {count:,} PNG files", "ours, s": statistics.median(seconds), "reach": 2}
+    ]
+
+
+def latency(bench: Bench) -> Rows:
+    """One image through the Codec, against the bare session."""
+    import onnxruntime
+
+    from aekit.codec import Codec
+
+    model, image = bench.model("model-28", "mnist-5k"), digit_images(1)
+    session = onnxruntime.InferenceSession(model / "encoder.onnx", providers=["CPUExecutionProvider"])
+    codec = Codec.load(model)
+
+    def many(once: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(1000):
+                once()
+
+        return run
+
+    seconds = alternating(
+        {"ours": many(lambda: codec.encode(image)), "alone": many(lambda: session.run(["latent"], {"image": image}))}, 9
+    )
+    bound = "the graph; seconds are of 1,000 images; reach is 1 / 1.5"
+    return [row("one image through Codec", seconds["ours"], "session.run", seconds["alone"], 1 / 1.5, 1, bound)]
+
+
+PARTS: dict[str, Callable[[Bench], Rows]] = {
+    part.__name__: part for part in (pngs, photos, arrays, reconstruct, startup, latency, memory, first_code)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the images: rough figures, which are not saved"
+    )
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, by commas")
+    parser.add_argument("--folder", type=Path, help="keeps what is made for the next time")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (arguments.folder or Path(scratch)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        bench, results = Bench(folder, arguments.quick), load("throughput")
+        for name in arguments.only.split(","):
+            rows = PARTS[name](bench)
+            print(f"\n## {name}\n\n{table(rows)}", flush=True)
+            results[name] = {"machine": machine(), "rows": rows}
+            if not arguments.quick:
+                parts = [f"## {part}\n\n{table(results[part]['rows'])}" for part in PARTS if part in results]
+                facts = ", ".join(f"{key} {value}" for key, value in machine().items())
+                save("throughput", results, "\n\n".join(["# Throughput", facts, *parts]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""png: the short way gives what Pillow gives, pixels and errors alike."""
+
+import io
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import made_images
+from PIL import Image, PngImagePlugin
+
+from aekit.errors import ImageError
+from aekit.images import MAX_PIXELS, decode_file
+from aekit.png import encode, read_plain
+from aekit.spec import Geometry
+
+GRAY, RGB = Geometry(16, 16, 1), Geometry(16, 16, 3)
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 12, 3), np.uint8)
+
+
+def saved(path: Path, pixels: np.ndarray, **options: object) -> Path:  # type: ignore[type-arg]
+    Image.fromarray(pixels).save(path, "PNG", **options)
+    return path
+
+
+def by_pillow(path: Path, geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> object:
+    """What the long way makes of the file: its pixels and size, or the words of its error."""
+    with monkeypatch.context() as patch:
+        patch.setattr("aekit.images.read_plain", lambda path, most: None)
+        return outcome(path, geometry)
+
+
+def outcome(path: Path, geometry: Geometry) -> object:
+    try:
+        pixels, size = decode_file(path, geometry)
+    except ImageError as error:
+        return str(error)
+    return pixels.tobytes(), size
+
+
+@pytest.mark.parametrize("pixels", [NOISE, NOISE[:, :, 0], made_images(1)[0, :, :, 0]], ids=["rgb", "gray", "blob"])
+@pytest.mark.parametrize("options", [{}, {"compress_level": 0}, {"optimize": True}, {"dpi": (72, 72)}], ids=str)
+def test_plain_files_are_read_here_as_pillow_reads_them(
+    pixels: np.ndarray,  # type: ignore[type-arg]
+    options: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = saved(tmp_path / "a.png", pixels, **options)
+    plain = read_plain(path, MAX_PIXELS)
+    assert plain is not None
+    assert np.array_equal(np.asarray(plain), pixels)
+    for geometry in (GRAY, RGB):
+        assert outcome(path, geometry) == by_pillow(path, geometry, monkeypatch)
+
+
+def test_what_is_not_plain_is_left_to_pillow(tmp_path: Path) -> None:
+    gray = Image.fromarray(NOISE[:, :, 0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "x")
+    files = {
+        "palette": (gray.convert("P"), {}),
+        "bits": (gray.convert("1"), {}),
+        "alpha": (gray.convert("LA"), {}),
+        "deep": (Image.fromarray(NOISE[:, :, 0].astype(np.uint16)), {}),
+        "clear": (gray, {"transparency": 3}),
+        "turned": (gray, {"exif": exif}),
+        "text": (gray, {"pnginfo": text}),
+    }
+    for name, (image, options) in files.items():
+        path = tmp_path / f"{name}.png"
+        image.save(path, **options)
+        assert read_plain(path, MAX_PIXELS) is None, name
+    plain = saved(tmp_path / "plain.png", NOISE)
+    assert read_plain(plain, NOISE.shape[0] * NOISE.shape[1] - 1) is None  # too many pixels
+    assert read_plain(plain.rename(tmp_path / "plain.jpg"), MAX_PIXELS) is None
+    assert read_plain(tmp_path / "absent.png", MAX_PIXELS) is None
+
+
+def test_damaged_files_give_the_same_pixels_or_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, path = random.Random(0), tmp_path / "a.png"
+    taken = 0
+    for pixels, level in ((NOISE, 0), (NOISE[:, :, 0], 6), (made_images(1)[0, :, :, 0], 9)):
+        whole = saved(tmp_path / "whole.png", pixels, compress_level=level).read_bytes()
+        for number in range(400):
+            data = bytearray(whole)
+            if number % 3 == 0:
+                data = data[: rng.randrange(len(data))]
+            elif number % 3 == 1:
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            else:
+                at = rng.randrange(len(data))
+                data[at:at] = rng.randbytes(rng.randrange(1, 30))
+            path.write_bytes(data)
+            taken += read_plain(path, MAX_PIXELS) is not None
+            assert outcome(path, GRAY) == by_pillow(path, GRAY, monkeypatch), (number, bytes(data))
+    assert taken > 10  # a wrong bit in a checksum that Pillow does not read
+
+
+def test_chunks_of_wrong_lengths_and_checksums_are_left_to_pillow(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "a.png", NOISE).read_bytes()
+
+    def with_chunk(name: bytes, data: bytes, checksum: int | None = None) -> Path:
+        checksum = zlib.crc32(name + data) if checksum is None else checksum
+        chunk = struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+        path = tmp_path / "b.png"
+        path.write_bytes(whole[:33] + chunk + whole[33:])
+        return path
+
+    assert read_plain(with_chunk(b"gAMA", bytes(4)), MAX_PIXELS) is not None
+    assert read_plain(with_chunk(b"gAMA", bytes(5)), MAX_PIXELS) is None
+    assert read_plain(with_chunk(b"gAMA", bytes(4), 1), MAX_PIXELS) is None
+    assert read_plain(with_chunk(b"eXIf", bytes(4)), MAX_PIXELS) is None
+
+
+def test_files_written_here_are_what_any_reader_reads() -> None:
+    for pixels in (NOISE, NOISE[:, :, 0], NOISE[:1, :1]):
+        with Image.open(io.BytesIO(encode(Image.fromarray(pixels)))) as image:
+            image.verify()
+        with Image.open(io.BytesIO(encode(Image.fromarray(pixels)))) as image:
+            assert np.array_equal(np.asarray(image), pixels)

@@ -1,0 +1,102 @@
+"""workers: results in order by every kind of worker; a process that dies takes nothing with it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aekit.errors import WorkerError
+from aekit.workers import HERE, Plan, pool
+
+PLANS = [HERE, Plan("threads", 3), Plan("processes", 2, "fork"), Plan("processes", 2, "spawn")]
+
+
+def slow_square(number: int) -> int:
+    time.sleep(0.003 * (number % 3))  # so that pieces are not finished in their order
+    return number * number
+
+
+def die_once(marker: Path, number: int) -> int:
+    """Kill the process on piece 5, the first time alone."""
+    if number == 5 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die(number: int) -> int:
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def leave(number: int) -> int:
+    os._exit(7)
+
+
+def fail(number: int) -> int:
+    if number == 3:
+        raise OSError(28, "No space left on device")
+    return number
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_results_come_in_order_whoever_makes_them(plan: Plan) -> None:
+    with pool(slow_square, plan) as workers:
+        assert list(workers.map(iter(range(40)))) == [number * number for number in range(40)]
+
+
+@pytest.mark.parametrize("plan", PLANS[:3], ids=str)
+def test_few_pieces_are_taken_ahead_of_the_results(plan: Plan) -> None:
+    taken = 0
+
+    def pieces() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    with pool(slow_square, plan) as workers:
+        results = workers.map(pieces())
+        for done in range(1, 50):
+            next(results)
+            assert taken - done <= 3 * plan.count
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_that_is_killed_costs_nothing(method: str, tmp_path: Path) -> None:
+    with pool(partial(die_once, tmp_path / "died"), Plan("processes", 2, method)) as workers:
+        assert list(workers.map(iter(range(20)))) == list(range(20))
+    assert (tmp_path / "died").exists()
+
+
+def test_a_piece_that_kills_twice_is_named_with_the_signal() -> None:
+    with (
+        pool(die, Plan("processes", 2, "fork"), lambda piece: f"file {piece}") as workers,
+        pytest.raises(WorkerError, match="on file 5 was killed by SIGKILL"),
+    ):
+        list(workers.map(iter(range(20))))
+    with (
+        pool(leave, Plan("processes", 1, "fork")) as workers,
+        pytest.raises(WorkerError, match="on 0 ended with status 7"),
+    ):
+        list(workers.map(iter(range(2))))
+
+
+@pytest.mark.parametrize("plan", PLANS[:3], ids=str)
+def test_an_error_of_the_function_is_raised_where_results_are_taken(plan: Plan) -> None:
+    with pool(fail, plan) as workers, pytest.raises(OSError, match="No space left") as caught:
+        list(workers.map(iter(range(9))))
+    assert caught.value.errno == 28
+
+
+def test_no_process_is_left_when_work_is_given_up() -> None:
+    with pool(slow_square, Plan("processes", 2, "fork")) as workers:
+        processes = [worker.process for worker in workers._workers]  # type: ignore[attr-defined]
+        next(workers.map(iter(range(100))))
+        assert all(process.is_alive() for process in processes)
+    assert not any(process.is_alive() for process in processes)

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -153,7 +154,11 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Pat
             (folder / _STAMP).unlink()  # not before: a folder without it would never be cleared away
             shutil.rmtree(old, ignore_errors=True)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            for _ in range(100):  # what was interrupted may still write a file or two
+                shutil.rmtree(part, ignore_errors=True)
+                if not part.exists():
+                    break
+                time.sleep(0.02)
 
 
 @contextlib.contextmanager

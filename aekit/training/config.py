@@ -50,7 +50,7 @@ class TrainConfig:
     precision: str = "auto"
     """`fp32`, or `bf16` for the matrix products; the command makes of `auto` bf16 where the processor has it."""
     batch_size: int = 512
-    """Images a step."""
+    """Images a step. With 1024 (rate 3e-3) a core does 5 % more images and comes 4 % less far in the same time."""
     epochs: int = 0
     """Passes over the training images; 0 chooses by their number."""
     steps: int = 0

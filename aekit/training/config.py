@@ -128,7 +128,7 @@ _HIDDEN = {"residual": TrainConfig.hidden, "mlp": (1024, 512), "conv": (32, 64)}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # For devices: an eighth of the default's graphs.
+    # For devices: graphs of 0.8 MB at 28×28, where the default's have 6.
     "small": {"hidden": (128, 128)},
     # The book's chapter, to the letter: network, initial weights, optimizer, batches and epochs.
     "classic": {

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's facts, the real commands, and results as JSON and Markdown."""
+"""What the benchmarks share: the machine's facts, the real commands, models in a folder, and results as files."""
 
 import json
 import os
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+Rows = list[dict[str, Any]]
+"""A table: rows of like keys."""
 
 
 def machine() -> dict[str, Any]:
@@ -69,3 +71,29 @@ def load(name: str) -> dict[str, Any]:
     file = RESULTS / f"{name}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return found
+
+
+class Bench:
+    """A folder to work in, the time each training may take, and what parts hand to later ones."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
+
+    def budget(self, minutes: float) -> str:
+        """A training budget: the full one, or a twentieth of it."""
+        return f"{minutes * 60 / (20 if self.quick else 1):.0f}s"
+
+    def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
+        """Train and export a model, once; returns the training's result."""
+        run, out = self.folder / "runs" / name, self.folder / name
+        if out.exists():
+            return {}
+        trained = aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)
+        aekit("export", run, "--out", out, cwd=self.folder)
+        return trained
+
+    def evaluate(self, name: str, source: object) -> dict[str, Any]:
+        """Evaluate an exported model on images that it never saw."""
+        report = self.folder / "reports" / name
+        run = self.folder / "runs" / name
+        return aekit("evaluate", source, "--model", self.folder / name, "--run", run, "--out", report, cwd=self.folder)

@@ -14,18 +14,17 @@ import hashlib
 import math
 import os
 import re
-import shutil
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import aekit, load, machine, save, table
-from peers import classical_denoisers, linear_products, product_rate, tutorial_rate
+from common import Bench, Rows, aekit, load, machine, save, table
+from peers import classical_denoisers
+from training_speed import speed
 
 from aekit.codec import Codec
 from aekit.evaluation.baselines import Pca
@@ -33,46 +32,12 @@ from aekit.evaluation.figures import grid
 from aekit.evaluation.metrics import mse, psnr
 from aekit.named_sets import load_named_set
 from aekit.training.checkpoint import Run
-from aekit.training.config import make_config
-from aekit.training.data import load_training_data
-from aekit.training.devices import choose_precision
-from aekit.training.loop import TrainLoop
-from aekit.training.networks import components_wanted
 from aekit.training.reproducible import generator
-from aekit.training.trainer import Epoch, load_network, train
+from aekit.training.trainer import load_network
 
 SIZES = {8: (0.0125, 0.0091), 16: (0.0073, 0.0060), 32: (0.0045, 0.0035)}
 SIZES |= {64: (0.0030, 0.0020), 128: (0.0016, 0.0010), 256: (0.0008, 0.0005)}
-BOOK_COST = 0.0231
 NOISE = 0.5
-PASSES = 5
-Rows = list[dict[str, Any]]
-
-
-class Bench:
-    """A folder to work in, the time each training may take, and what parts hand to later ones."""
-
-    def __init__(self, folder: Path, quick: bool) -> None:
-        self.folder, self.quick = folder, quick
-
-    def budget(self, minutes: float) -> str:
-        """A training budget: the full one, or a twentieth of it."""
-        return f"{minutes * 60 / (20 if self.quick else 1):.0f}s"
-
-    def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
-        """Train and export a model, once; returns the training's result."""
-        run, out = self.folder / "runs" / name, self.folder / name
-        if out.exists():
-            return {}
-        trained = aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)
-        aekit("export", run, "--out", out, cwd=self.folder)
-        return trained
-
-    def evaluate(self, name: str, source: object) -> dict[str, Any]:
-        """Evaluate an exported model on images that it never saw."""
-        report = self.folder / "reports" / name
-        run = self.folder / "runs" / name
-        return aekit("evaluate", source, "--model", self.folder / name, "--run", run, "--out", report, cwd=self.folder)
 
 
 def sizes(bench: Bench) -> Rows:
@@ -147,89 +112,6 @@ def unpack_split(archive: Path, suffix: str, group: str, folder: Path) -> tuple[
                 is_test = hashlib.sha256(b"test" + match[1].encode()).digest()[0] < 256 // 5
                 tar.extract(member, parts[is_test], filter="data")
     return parts
-
-
-def speed(bench: Bench) -> Rows:
-    """Time to the book's final cost; training throughput beside the tutorial loop and the bare products."""
-    rows: Rows = []
-    data = load_training_data("mnist")
-    Pca.fit(data.train[:1000], 8)  # imports scikit-learn, which is not training
-    began = time.monotonic()
-    config = make_config("classic", data="mnist", epochs=2 if bench.quick else 20)
-    costs = run_in_process(bench, "classic", config, data)
-    classic = (time.monotonic() - began) * 20 / config.epochs
-    for code_dim in (256, 32, 8):
-        ours = time_to_cost(code_dim, data, BOOK_COST)
-        what = f"s to an MSE of {BOOK_COST}, {code_dim} numbers, against the book's 20 epochs"
-        rows.append({"what": what, "peer": classic, "ours": ours, "ratio": classic / ours, "reach": 30.0})
-    rows[0]["what"] += f" (which end at {costs:.4f})"
-
-    steps = 60 if bench.quick else 300
-    book = [(784, 256), (256, 784)]
-    for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        bare = product_rate(linear_products(book, 100, False), 100, precision)
-        config = make_config("classic-tuned", batch_size=100, precision="fp32" if name == "float32" else "bf16")
-        passes = [(tutorial_rate(data.train, steps), training_rate(config, data, steps)) for _ in range(PASSES)]
-        what = f"images/s, 784-256-784, batches of 100, {name}, against the tutorial loop (bare products: {bare:,.0f})"
-        rows.append({"what": what, **medians(passes), "reach": 2.0})
-
-    config = make_config("default", data="mnist", precision=choose_precision("cpu"))
-    components, (width, *_) = components_wanted(config, data.geometry), config.hidden
-    blocks = [(width, width)] * 2 * len(config.hidden)
-    layers = [(784, components), (components, width), *blocks, (width, config.code_dim)]
-    layers += [(config.code_dim, width), *blocks, (width, components), (components, 784)]
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    shapes = linear_products(layers, config.batch_size, False)
-    frozen = [(components, config.batch_size, 784), (784, config.batch_size, components)]  # the basis is not learned
-    shapes = [shape for shape in shapes if shape not in frozen]
-    shapes.remove((config.batch_size, width, components))  # nor do the coefficients need a gradient
-    passes = [
-        (product_rate(shapes, config.batch_size, dtype), training_rate(config, data, steps // 3)) for _ in range(PASSES)
-    ]
-    what = f"images/s of the default recipe, {config.precision}, against its own bare products"
-    rows.append({"what": what, **medians(passes), "reach": 0.7})
-    return rows
-
-
-def medians(passes: list[tuple[float, float]]) -> dict[str, float]:
-    """Peer, ours and their ratio, each the median over passes that took turns."""
-    peer, ours = (float(np.median(side)) for side in zip(*passes, strict=True))
-    return {"peer": peer, "ours": ours, "ratio": float(np.median([mine / other for other, mine in passes]))}
-
-
-def run_in_process(bench: Bench, name: str, config: Any, data: Any) -> float:
-    """Train a config to its end; returns the last epoch's cost."""
-    path = bench.folder / "runs" / name
-    shutil.rmtree(path, ignore_errors=True)
-    epoch: Epoch = train(Run.create(path, config, data.geometry, data.facts()), data)
-    return epoch.cost
-
-
-def time_to_cost(code_dim: int, data: Any, cost: float) -> float:
-    """Seconds from the images in memory, PCA included, until the validation error is at most `cost`."""
-    began = time.monotonic()
-    config = make_config("default", data="mnist", code_dim=code_dim, precision=choose_precision("cpu"))
-    principal = Pca.fit(data.train, max(components_wanted(config, data.geometry), code_dim))
-    loop = TrainLoop(config, data, "cpu", principal)
-    while loop.validate()["mse"] > cost:
-        if loop.step == loop.total:
-            return math.inf
-        for batch in loop.batches()[:10]:
-            loop.train_step(batch)
-    return time.monotonic() - began
-
-
-def training_rate(config: Any, data: Any, steps: int) -> float:
-    """Images/s of the training loop."""
-    principal = Pca.fit(data.train[::10], max(components_wanted(config, data.geometry), 1))
-    loop = TrainLoop(config, data, "cpu", principal)
-    for batch in loop.batches()[:10]:
-        loop.train_step(batch)
-    batches = loop.batches()[:steps]
-    began = time.monotonic()
-    for batch in batches:
-        loop.train_step(batch)
-    return sum(map(len, batches)) / (time.monotonic() - began)
 
 
 def denoising(bench: Bench) -> Rows:

@@ -20,9 +20,10 @@ def warp(x: Tensor, share: float, rng: torch.Generator, strength: float = 1.0) -
     moves += torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     chosen, moves = chosen.to(x.device), moves.to(x.device)
     y_unit, x_unit = (torch.linspace(1 / n - 1, 1 - 1 / n, n, device=x.device) for n in x.shape[2:])
-    # Where each pixel is taken from, −1 to 1: six multiplications a pixel, which beat affine_grid's small products.
+    # Where each pixel is taken from, −1 to 1: a sum of what its column and its row give, one addition a pixel, which
+    # beats affine_grid's small products.
     source = moves.view(-1, 2, 3, 1, 1)
-    grid = source[:, :, 0] * x_unit + source[:, :, 1] * y_unit[:, None] + source[:, :, 2]
+    grid = (source[:, :, 0] * x_unit + source[:, :, 2]) + source[:, :, 1] * y_unit[:, None]
     # By rows: index_select and index_copy_ move whole images, x[chosen] one number at a time.
     moved = grid_sample(x.index_select(0, chosen), grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
     return x.index_copy_(0, chosen, moved).clamp_(0, 1)

@@ -51,7 +51,7 @@ class TrainConfig:
     precision: str = "auto"
     """`fp32`, or `bf16` for the matrix products; the command makes of `auto` bf16 where the processor has it."""
     batch_size: int = 512
-    """Images a step."""
+    """Images a step. With 1024 (rate 3e-3) a core does 5 % more images and comes 4 % less far in the same time."""
     epochs: int = 0
     """Passes over the training images; 0 chooses by their number."""
     steps: int = 0
@@ -129,7 +129,7 @@ _HIDDEN = {"residual": TrainConfig.hidden, "mlp": (1024, 512), "conv": (32, 64)}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # For devices: an eighth of the default's graphs.
+    # For devices: graphs of 0.8 MB at 28×28, where the default's have 6.
     "small": {"hidden": (128, 128)},
     # The book's chapter, to the letter: network, initial weights, optimizer, batches and epochs.
     "classic": {

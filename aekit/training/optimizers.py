@@ -74,20 +74,21 @@ class FusedAdamW(torch.optim.Optimizer):
             if not params:
                 continue
             for param in params:
-                if not self.state[param]:
-                    self.state[param]["mean"] = torch.zeros_like(param)
-                    self.state[param]["mean_square"] = torch.zeros_like(param)
-            first = self.state[params[0]]
-            if "step" not in first:
-                first["step"] = torch.zeros((), dtype=torch.float32, device=params[0].device)
-            first["step"] += 1
+                if "exp_avg" not in self.state[param]:
+                    self.state[param]["exp_avg"] = torch.zeros_like(param)
+                    self.state[param]["exp_avg_sq"] = torch.zeros_like(param)
+            # The group's first parameter keeps it, with a gradient or without.
+            counted = self.state[group["params"][0]]
+            if "step" not in counted:
+                counted["step"] = torch.zeros((), device=params[0].device)
+            counted["step"] += 1
             torch._fused_adamw_(
                 params,
                 [param.grad for param in params],
-                [self.state[param]["mean"] for param in params],
-                [self.state[param]["mean_square"] for param in params],
+                [self.state[param]["exp_avg"] for param in params],
+                [self.state[param]["exp_avg_sq"] for param in params],
                 [],
-                [first["step"]] * len(params),
+                [counted["step"]] * len(params),
                 lr=group["lr"],
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],

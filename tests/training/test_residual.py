@@ -80,3 +80,9 @@ def test_more_numbers_than_components_train_and_export(tmp_path: Path, count: in
     run = Run.create(tmp_path / "run", config, data.geometry, data.facts())
     train(run, data, principal=principal)
     assert export_run(run, data, tmp_path / "model").spec.code_dim == code_dim
+
+
+def test_small_preset_has_halves_well_under_a_megabyte() -> None:
+    network = make_network(make_config("small"), Geometry(28, 28, 1)).folded()
+    for half in (network.encoder, network.decoder):
+        assert 4 * sum(parameter.numel() for parameter in half.parameters()) < 900_000  # bytes of float32

@@ -37,7 +37,8 @@ _BATCH = 1000
 def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = False) -> Bundle:
     """Export the weights of `run` to the model folder `out`.
 
-    `data` is what the run was trained on: the training images calibrate the code units, the validation images measure.
+    `data` is what the run was trained on: the training images calibrate the code units, unless training fixed them, and
+    the validation images measure.
 
     Raises ParityError if the graphs differ from torch by more than is allowed, OutputExists if `out` is taken,
     CheckpointError if the run's weights can't be read. Nothing is left behind then.
@@ -45,7 +46,8 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder:
         network = load_network(run)
         latents = _latents(network, data.train)
-        units = CodeUnits.calibrated(latents)
+        scale = network.objective.code_scale(network)
+        units = CodeUnits.calibrated(latents) if scale is None else CodeUnits.on_grid(scale)
         encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
         folded = network.folded()
         spec, variant = run.config.spec(run.geometry), "fp32"

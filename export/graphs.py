@@ -48,6 +48,11 @@ class CodeUnits(nn.Module):
         offset = torch.where(still, 128 - low, -low * scale)
         return cls(scale.float(), offset.float())
 
+    @classmethod
+    def on_grid(cls, scale: Tensor) -> "CodeUnits":
+        """The map of a latent that training rounded to steps of 1 / `scale`, [D]: a step is a code, 0 the code 128."""
+        return cls(scale.float(), torch.full_like(scale, 128).float())
+
     def forward(self, z: Tensor) -> Tensor:
         """Latents to code units."""
         return z * self.scale + self.offset

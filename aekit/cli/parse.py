@@ -16,6 +16,25 @@ def options(texts: list[str] | None) -> dict[str, str] | None:
     return {name: value for name, _, value in pairs}
 
 
+def rate(
+    weight: float | None, size: float | None, objective: str | None, options: dict[str, str] | None
+) -> tuple[str | None, dict[str, str] | None]:
+    """The objective and its options with --lambda `weight` and --bytes `size` among them, which mean the objective
+    `rate`."""
+    given = {name: value for name, value in {"lambda": weight, "bytes": size}.items() if value is not None}
+    if not given:
+        return objective, options
+    said = " and ".join(f"--{name}" for name in given)
+    if objective not in (None, "rate"):
+        raise OptionError(said, expected="--objective rate", found=f"--objective {objective}")
+    if len(given) > 1 or {"lambda", "bytes"} & set(options or {}):
+        raise OptionError("--lambda and --bytes", expected="one of them, once", found=f"{said} {options or ''}".strip())
+    ((name, value),) = given.items()
+    if not value > 0:
+        raise OptionError(f"--{name}", expected="more than 0", found=f"{value:g}")
+    return "rate", {**(options or {}), name: repr(value)}
+
+
 def seconds(text: str | None) -> float | None:
     """Seconds from a time such as 90s, 5m or 1h."""
     if text is None:

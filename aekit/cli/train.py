@@ -55,7 +55,7 @@ def train(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help="What is learned: plain, denoising, variational or sparse.", show_default="plain"),
+        typer.Option(help="What is learned: plain, denoising, variational, sparse or rate.", show_default="plain"),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -65,8 +65,22 @@ def train(
             metavar="NAME=VALUE",
             help="An option of the objective, more than once if need be. denoising: noise=gaussian, masking, "
             "salt-and-pepper or warp (for codes to search by); strength=0.5. variational: beta=1, warmup=0.1, "
-            "likelihood=gaussian or bernoulli. sparse: penalty=topk or kl, active=32, target=0.05, weight=0.0001.",
+            "likelihood=gaussian or bernoulli. sparse: penalty=topk or kl, active=32, target=0.05, weight=0.0001. rate: "
+            "lambda=0.0005 or bytes=N.",
         ),
+    ] = None,
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            help="Train for codes of few bits: the objective rate, which minimises bits a pixel + this times the mean "
+            "squared error in levels of 255. More gives better images and larger codes.",
+            show_default="0.0005, with --objective rate",
+        ),
+    ] = None,
+    size_bytes: Annotated[
+        float | None,
+        typer.Option("--bytes", help="The same, for codes of so many bytes an image on average: finds the --lambda."),
     ] = None,
     code_dim: Annotated[int | None, typer.Option(help="Numbers in a code.", show_default="32")] = None,
     size: Annotated[
@@ -108,12 +122,13 @@ def train(
     from aekit.training.data import load_training_data
     from aekit.training.devices import choose_device, choose_precision
 
+    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option))
     given: dict[str, object] = {
         "network": network,
         "hidden": parse.sizes(hidden),
         "objective": objective,
         "code_dim": code_dim,
-        "options": parse.options(option),
+        "options": options,
     }
     given |= {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "group_by": group_by}
     torch_device = choose_device(device)

@@ -25,6 +25,8 @@ _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
 """Images a default run trains on, counting each as often as it comes, and the epochs that may come to."""
 _AUGMENT_END = 0.9
 """Share of the run after which images are left as they are, so that the last word is theirs."""
+_STEER_EVERY, _STEER_IMAGES = 8, 256
+"""Steps between two looks of the objective at held-out images, and how many it is shown."""
 _EMA_EVERY = 4
 """Steps between two updates of the averaged weights: each reads and writes all of them."""
 
@@ -59,7 +61,7 @@ class TrainLoop:
         config, progress = self.config, self.step / self.total
         rng = generator(config.seed, 1, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step, self.total)
+            group["lr"] = learning_rate(config, self.step, self.total) * group.get("faster", 1)
         # uint8 pixels become floats a batch at a time: the whole set as floats would be four times as large.
         x = _floats(self.images.index_select(0, batch))
         if config.augment and progress < _AUGMENT_END:
@@ -71,12 +73,23 @@ class TrainLoop:
         loss.backward()
         self.optimizer.step()
         self.step += 1
+        if self.step % _STEER_EVERY == 0:
+            self.steer()
         if config.ema and self.step % _EMA_EVERY == 0:
             # A short memory at first: the average covers at most about a tenth of the steps so far.
             decay = min(config.ema**_EMA_EVERY, 1 - 10 / (self.step / _EMA_EVERY + 10))
             with torch.no_grad():
                 torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         return loss.detach()
+
+    @torch.no_grad()
+    def steer(self) -> None:
+        """Let the objective adjust itself by some held-out images, others each time."""
+        rng = generator(self.config.seed, 2, self.step)
+        rows = torch.randint(len(self.validation), (_STEER_IMAGES,), generator=rng).to(self.device)
+        x = self.validation[rows].permute(0, 3, 1, 2).float().div_(255)
+        with self.reduced_precision():
+            self.network.objective.steer(self.network, x, _STEER_EVERY / self.total)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from aekit.training.config import TrainConfig
+from aekit.training.networks import Autoencoder
 
 _BETAS = (0.9, 0.97)
 """adamw's averages: a shorter memory of squares than usual suits runs of a few thousand steps."""
+_LEARNED_FASTER = 5.0
+"""Learning rate of what an objective learns beside the network: a few numbers a dimension, which can't overfit."""
 _WARM = 0.03
 """Share of a one-cycle run over which the rate rises."""
 
@@ -97,7 +100,7 @@ class FusedAdamW(torch.optim.Optimizer):
         return None
 
 
-def make_optimizer(config: TrainConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:
     """The optimizer a config names, over the network's parameters.
 
     Gradients are not clipped: AdamW moves a weight by about the learning rate however large its gradient is, and
@@ -105,9 +108,12 @@ def make_optimizer(config: TrainConfig, network: torch.nn.Module) -> torch.optim
     """
     if config.optimizer == "tf1-rmsprop":
         return Tf1RMSProp(network.parameters(), config.lr)
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    weights = [*network.encoder.parameters(), *network.decoder.parameters()]
+    matrices = [parameter for parameter in weights if parameter.ndim > 1]
+    vectors = [parameter for parameter in weights if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if network.learned is not None:
+        groups.append({"params": list(network.learned.parameters()), "weight_decay": 0.0, "faster": _LEARNED_FASTER})
     return FusedAdamW(groups, config.lr, betas=_BETAS)
 
 

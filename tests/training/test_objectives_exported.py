@@ -29,6 +29,8 @@ CASES: dict[str, dict[str, str]] = {
     "variational bernoulli": {"likelihood": "bernoulli"},
     "sparse": {"active": "3"},
     "sparse kl": {"penalty": "kl"},
+    "rate": {"lambda": "0.001"},
+    "rate bytes": {"bytes": "2"},
 }
 
 

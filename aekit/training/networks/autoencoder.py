@@ -23,9 +23,13 @@ class Autoencoder(nn.Module):
     The latent is in the network's own units; export brings it to code units.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, objective: Objective) -> None:
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, objective: Objective, learned: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.objective = encoder, decoder, objective
+        self.learned = learned
+        """What the objective learns for itself, such as how likely each latent is; no part of the exported graphs."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Images [n, C, H, W] in [0, 1] to latents [n, D]."""

@@ -8,7 +8,7 @@ from aekit.spec import Geometry
 from aekit.training.config import TrainConfig
 from aekit.training.networks.autoencoder import Autoencoder
 from aekit.training.networks.plain import conv, mlp
-from aekit.training.networks.residual import residual
+from aekit.training.networks.residual import deviations, residual
 from aekit.training.objectives import make_objective
 
 _MAKERS = {"residual": residual, "mlp": mlp, "conv": conv}
@@ -27,8 +27,9 @@ def make_network(config: TrainConfig, geometry: Geometry, principal: Pca | None 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder, decoder = _MAKERS[config.network](config, geometry, outputs, principal)
-        network = Autoencoder(encoder, decoder, objective)
+        learned = objective.learned(config.code_dim, geometry.channels, deviations(encoder, config.code_dim))
+        network = Autoencoder(encoder, decoder, objective, learned)
         if config.init == "normal":
-            for parameter in network.parameters():
+            for parameter in (*encoder.parameters(), *decoder.parameters()):
                 nn.init.normal_(parameter)
     return network

@@ -78,6 +78,7 @@ class _Encoder(Foldable):
         self.register_buffer("mean", basis.mean)
         self.register_buffer("whitened", whitening[:, None] * basis.components)
         self.register_buffer("scale", 1 / (whitening * basis.scales)[: self.linear_dim])
+        self.deviations = basis.scales[: self.linear_dim]
         self.perceptron = _Perceptron(len(basis.scales), outputs, widths)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,6 +186,14 @@ class _Basis:
         """How far a perceptron output of 1 moves each coefficient: no further than the last one that is in the code."""
         last = self.scales[min(code_dim, len(self.scales) - 1)]
         return torch.minimum(self.scales, last)
+
+
+def deviations(encoder: nn.Module, code_dim: int) -> Tensor | None:
+    """Deviations, [code_dim], of the principal coefficients that an encoder starts with as its latents, each divided by
+    its own; None of an encoder that starts from chance."""
+    if not isinstance(encoder, _Encoder):
+        return None
+    return pad(encoder.deviations, (0, code_dim - encoder.linear_dim), value=float(encoder.deviations[-1]))
 
 
 def components_wanted(config: TrainConfig, geometry: Geometry) -> int:

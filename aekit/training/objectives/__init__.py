@@ -6,6 +6,7 @@ from aekit.errors import OptionError
 from aekit.training.objectives.denoising import Denoising
 from aekit.training.objectives.objective import Objective
 from aekit.training.objectives.plain import Plain
+from aekit.training.objectives.rate import Rate
 from aekit.training.objectives.sparse import Sparse
 from aekit.training.objectives.variational import Variational
 
@@ -14,6 +15,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "denoising": Denoising,
     "variational": Variational,
     "sparse": Sparse,
+    "rate": Rate,
 }
 
 
@@ -25,7 +27,7 @@ def make_objective(name: str, options: Mapping[str, str]) -> Objective:
     if name not in OBJECTIVES:
         raise OptionError("--objective", expected=" or ".join(OBJECTIVES), found=repr(name))
     kind = OBJECTIVES[name]
-    defaults = vars(kind())
+    defaults = {name.rstrip("_"): value for name, value in vars(kind()).items()}  # `lambda` can be no field's name
     values = {}
     for option, text in options.items():
         if option not in defaults:
@@ -36,4 +38,5 @@ def make_objective(name: str, options: Mapping[str, str]) -> Objective:
             values[option] = wanted(text)
         except ValueError:
             raise OptionError(f"option {option!r}", expected=f"a {wanted.__name__}", found=repr(text)) from None
-    return kind(**values)
+    fields = {name.rstrip("_"): name for name in vars(kind())}
+    return kind(**{fields[option]: value for option, value in values.items()})

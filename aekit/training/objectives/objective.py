@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from aekit.training.networks import Autoencoder
@@ -24,6 +24,15 @@ class Objective(ABC):
         """Whether latents are pulled towards N(0, I), so that a draw from it decodes to a likely image."""
         return False
 
+    def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> nn.Module | None:
+        """What the objective itself learns, for a code of `code_dim` numbers of images with so many channels: trained,
+        averaged and saved with the network as its `learned`, and left out of the graphs.
+
+        `deviations`, [D], are those of the principal coefficients that a network starts with as its latents, in
+        images with pixels in [0, 1], each coefficient divided by its deviation; None of others.
+        """
+        return None
+
     def encoder_outputs(self, code_dim: int) -> int:
         """Numbers the encoder gives an image, for a code of `code_dim`."""
         return code_dim
@@ -39,6 +48,15 @@ class Objective(ABC):
     def image(self, outputs: Tensor) -> Tensor:
         """The decoder's outputs to images; part of the exported decoder."""
         return outputs
+
+    def code_scale(self, network: "Autoencoder") -> Tensor | None:
+        """Code units in a latent of 1, [D], where training rounded to them, with 0 at the middle code, 128; None
+        leaves them to be calibrated on the range of the training images' latents."""
+        return None
+
+    def steer(self, network: "Autoencoder", x: Tensor, share: float) -> None:  # noqa: B027 - most have nothing to steer
+        """Adjust, without gradients, what `learned` holds by held-out images [n, C, H, W]; `share` of the run has
+        passed since the last time."""
 
     @abstractmethod
     def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:

@@ -82,7 +82,9 @@ def train(
         float | None,
         typer.Option("--bytes", help="The same, for codes of so many bytes an image on average: finds the --lambda."),
     ] = None,
-    code_dim: Annotated[int | None, typer.Option(help="Numbers in a code.", show_default="32")] = None,
+    code_dim: Annotated[
+        int | None, typer.Option(help="Numbers in a code.", show_default="32; with --bytes 2.5 for each")
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(help="Height x width to train at, 8 to 256, such as 32x32.", show_default="the images' own"),

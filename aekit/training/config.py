@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from aekit.errors import CheckpointError, OptionError
 from aekit.spec import Geometry, ModelSpec
+from aekit.training.objectives import make_objective
 
 FORMAT_VERSION = 1
 """Version of a run's files; readers refuse a higher one."""
@@ -164,4 +165,6 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
         raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset))
     chosen = {**PRESETS[preset], **{name: value for name, value in given.items() if value is not None}}
     network = chosen.get("network", TrainConfig.network)
-    return TrainConfig(**{"hidden": _HIDDEN.get(network, ()), **chosen, "preset": preset})
+    objective = make_objective(chosen.get("objective", TrainConfig.objective), chosen.get("options", {}))
+    code_dim = objective.suggested_code_dim or TrainConfig.code_dim
+    return TrainConfig(**{"hidden": _HIDDEN.get(network, ()), "code_dim": code_dim, **chosen, "preset": preset})

@@ -271,6 +271,14 @@ def test_lambda_and_bytes_are_options_by_those_names() -> None:
     assert parse.rate(None, None, "sparse", {"active": "3"}) == ("sparse", {"active": "3"})
 
 
+def test_a_size_suggests_how_many_numbers_a_code_has() -> None:
+    def code_dim(options: dict[str, str], preset: str = "default", **given: int) -> int:
+        return make_config(preset, objective="rate", options=options, **given).code_dim
+
+    assert (code_dim({"bytes": "8"}), code_dim({"bytes": "0.5"}), code_dim({"lambda": "0.01"})) == (20, 4, 32)
+    assert (code_dim({"bytes": "8"}, code_dim=50), code_dim({"bytes": "8"}, "classic")) == (50, 256)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

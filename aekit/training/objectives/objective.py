@@ -24,6 +24,11 @@ class Objective(ABC):
         """Whether latents are pulled towards N(0, I), so that a draw from it decodes to a likely image."""
         return False
 
+    @property
+    def suggested_code_dim(self) -> int | None:
+        """Numbers in a code that suit the objective's options, where neither user nor preset says; None: any."""
+        return None
+
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> nn.Module | None:
         """What the objective itself learns, for a code of `code_dim` numbers of images with so many channels: trained,
         averaged and saved with the network as its `learned`, and left out of the graphs.

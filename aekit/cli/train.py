@@ -65,8 +65,8 @@ def train(
             metavar="NAME=VALUE",
             help="An option of the objective, more than once if need be. denoising: noise=gaussian, masking, "
             "salt-and-pepper or warp (for codes to search by); strength=0.5. variational: beta=1, warmup=0.1, "
-            "likelihood=gaussian or bernoulli. sparse: penalty=topk or kl, active=32, target=0.05, weight=0.0001. rate: "
-            "lambda=0.0005 or bytes=N.",
+            "likelihood=gaussian or bernoulli. sparse: penalty=topk or kl, active=32, target=0.05, weight=0.0001. "
+            "rate: lambda=0.0005 or bytes=N.",
         ),
     ] = None,
     lambda_: Annotated[

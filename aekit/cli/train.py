@@ -83,7 +83,7 @@ def train(
         typer.Option("--bytes", help="The same, for codes of so many bytes an image on average: finds the --lambda."),
     ] = None,
     code_dim: Annotated[
-        int | None, typer.Option(help="Numbers in a code.", show_default="32; with --bytes 2.5 for each")
+        int | None, typer.Option(help="Numbers in a code.", show_default="32; with --bytes 3 for each")
     ] = None,
     size: Annotated[
         str | None,

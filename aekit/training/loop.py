@@ -26,7 +26,7 @@ _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
 _AUGMENT_END = 0.9
 """Share of the run after which images are left as they are, so that the last word is theirs."""
 _STEER_EVERY, _STEER_IMAGES = 8, 256
-"""Steps between two looks of the objective at held-out images, and how many it is shown."""
+"""Steps between two looks of the objective at held-out images, and how many it is shown at most."""
 _EMA_EVERY = 4
 """Steps between two updates of the averaged weights: each reads and writes all of them."""
 
@@ -86,8 +86,9 @@ class TrainLoop:
     def steer(self) -> None:
         """Let the objective adjust itself by some held-out images, others each time."""
         rng = generator(self.config.seed, 2, self.step)
-        rows = torch.randint(len(self.validation), (_STEER_IMAGES,), generator=rng).to(self.device)
-        x = self.validation[rows].permute(0, 3, 1, 2).float().div_(255)
+        count = min(_STEER_IMAGES, self.config.batch_size)  # no more memory than a step takes
+        rows = torch.randint(len(self.validation), (count,), generator=rng).to(self.device)
+        x = _floats(self.validation.index_select(0, rows))
         with self.reduced_precision():
             self.network.objective.steer(self.network, x, _STEER_EVERY / self.total)
 

@@ -169,7 +169,7 @@ def test_lambda_rises_for_codes_too_small_and_falls_for_codes_too_large() -> Non
         return float(model.log_lambda) - math.log(0.001)
 
     model = LatentModel(torch.ones(5), 0.001)
-    size = model.bits(FEATURES.round()).item() / 8
+    size = model.bits(FEATURES.round()).item() / 8 / 0.99  # a little less is aimed at than is asked for
     assert moved(size) == pytest.approx(0, abs=1e-6)
     assert moved(2 * size) > 0 > moved(size / 2)
     assert moved(1e-9 + 2 * size) == pytest.approx(-moved(size / 2), abs=1e-4)
@@ -275,7 +275,7 @@ def test_a_size_suggests_how_many_numbers_a_code_has() -> None:
     def code_dim(options: dict[str, str], preset: str = "default", **given: int) -> int:
         return make_config(preset, objective="rate", options=options, **given).code_dim
 
-    assert (code_dim({"bytes": "8"}), code_dim({"bytes": "0.5"}), code_dim({"lambda": "0.01"})) == (20, 4, 32)
+    assert (code_dim({"bytes": "8"}), code_dim({"bytes": "0.5"}), code_dim({"lambda": "0.01"})) == (24, 4, 32)
     assert (code_dim({"bytes": "8"}, code_dim=50), code_dim({"bytes": "8"}, "classic")) == (50, 256)
 
 

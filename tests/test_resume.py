@@ -66,7 +66,7 @@ def test_kills_at_random_instants_change_nothing(work: Path, aekit: Run, out: st
         done = aekit(*run[3:])
         result = json.loads(done.stdout)
         assert done.returncode == whole.returncode
-        assert result["resumed"] > 0
+        assert (result["resumed"] > 0) == (out != "codes.aek")  # whose first block is not full with so few
         for name in ("images", "skipped", "bytes"):
             assert result[name] == summary[name]
     assert outputs(work, out) == wanted

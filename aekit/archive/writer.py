@@ -97,7 +97,7 @@ class ArchiveWriter:
         """Take over the whole blocks that a job left in the file, cut off the rest, and forget the inputs that are
         added again, as the marks lie before the blocks' ends; returns how many marks count. With `old` the job had
         gone on with that, and it has been checked to fit."""
-        before = sum(place.inputs for place in old.places) if old else 0
+        before = sum(place.inputs for place in old.places) if old is not None else 0
         begin = self._file.tell()
         places = scan(self._file, begin, self._file.seek(0, os.SEEK_END))
         done = sum(place.inputs for place in places) - before
@@ -189,7 +189,7 @@ def staged_archive(
             writer = ArchiveWriter(file, bundle, named=named)
             old = stack.enter_context(Archive.open(out, bundle)) if append and out.exists() else None
             kept = writer.restore(journal.marks, old)
-            if old:
+            if old is not None:  # it may hold failures alone, and be empty
                 writer.go_on(old)
             journal.rewind(kept)
             yield writer
@@ -197,5 +197,5 @@ def staged_archive(
             if out.exists():
                 shutil.copymode(out, part)
             journal.finish(out)
-            if old:
+            if old is not None:
                 old.close()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, made_images
+from conftest import made_images
 from PIL import Image
 from test_bundle import rewrite
 
 from aekit import jobs
 from aekit.codec import Codec
+from aekit.evaluation import report
 from aekit.evaluation.codecs import CODECS, FILES, available, cheapest, code, codecs_at, mosaic
-from aekit.evaluation.report import TestImages, evaluate
 from aekit.images import Pixels
 from aekit.sources import ArraySource
 
@@ -85,7 +85,7 @@ def test_few_images_are_compared_too() -> None:
 
 def test_the_report_shows_the_archive_as_compress_writes_it(tmp_path: Path, tiny_codec: Codec) -> None:
     images = made_images(300)
-    figures, _ = evaluate(tiny_codec, TestImages(images, "blobs"), None)
+    figures, _ = report.evaluate(tiny_codec, report.TestImages(images, "blobs"), None)
     made = jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec)
     assert figures["archive_bytes_per_image"] == made.bytes / 300
     codes = tiny_codec.encode(images, "uint8")
@@ -97,7 +97,6 @@ def test_the_report_shows_the_archive_as_compress_writes_it(tmp_path: Path, tiny
 
 def test_a_model_without_tables_is_measured_all_the_same(model: Path) -> None:
     rewrite(model, tables=None)
-    figures, _ = evaluate(Codec.load(model, "cpu"), TestImages(made_images(4), "blobs"), None)
+    figures, _ = report.evaluate(Codec.load(model, "cpu"), report.TestImages(made_images(4), "blobs"), None)
     assert (figures["archive_bytes_per_image"], figures["entropy_bytes_per_image"]) == (None, None)
     assert "codecs" in figures
-    assert model != TINY

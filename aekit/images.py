@@ -94,7 +94,8 @@ def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int
             # A gray model needs luma alone; a CMYK file must not be told to become RGB by the JPEG library.
             mode = _PLAIN[geometry.channels] if image.mode in ("L", "RGB") else image.mode
             image.draft(mode, _upright(image, wanted))
-        return fit(ImageOps.exif_transpose(image), geometry), size
+        ImageOps.exif_transpose(image, in_place=True)  # which spares a copy
+        return fit(image, geometry), size
 
 
 def native_form(path: Path) -> tuple[tuple[int, int], bool]:

@@ -87,7 +87,7 @@ class Bench:
 
     def photos(self) -> Path:
         """JPEG files of 0.5 to 12 megapixels, cut and scaled from those that scikit-learn and scikit-image ship."""
-        count = self.much(300)
+        count = self.much(600)
         return self.made(f"photos-{count}", lambda folder: make_photos(folder, count))
 
 
@@ -199,7 +199,7 @@ def photos(bench: Bench) -> Rows:
         },
         3 if bench.quick else PASSES,
     )
-    job = f"{bench.much(300)} JPEG photos → 64×64 → codes.npy"
+    job = f"{bench.much(600)} JPEG photos → 64×64 → codes.npy"
     bound = "the JPEG library, on both cores"
     return [
         row(job, seconds["ours"], "DataLoader + onnxruntime", seconds["loader"], 2, 4, bound),

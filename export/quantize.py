@@ -72,6 +72,7 @@ def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.Model
 
 
 def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     units = {"units.scale", "units.offset"}
@@ -83,7 +84,10 @@ def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_IN_32_BITS],
             node_block_list=in_code_units,
         )
-    return converted
+    del converted.graph.value_info[:]  # of before
+    sorting = ONNXModel(converted)  # the tool puts its casts at the end
+    sorting.topological_sort()
+    return sorting.model
 
 
 @contextlib.contextmanager

@@ -42,7 +42,8 @@ def export(
     parity, validation = manifest["parity"], manifest["validation"]
     lines = [
         f"{out}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
-        f"{bundle.spec.code_dim} numbers a code, encoder {sizes['encoder.onnx']:,} bytes, decoder {sizes['decoder.onnx']:,}",
+        f"{bundle.spec.code_dim} numbers a code, encoder {sizes['encoder.onnx']:,} bytes, "
+        f"decoder {sizes['decoder.onnx']:,}",
         f"parity with torch on {parity['images']} images: latents within {parity['latent_difference']:.1e} of their "
         f"range, {parity['codes_differing']} codes differ, pixels within {parity['image_levels']} of 255 levels",
         f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "

@@ -14,7 +14,7 @@ from aekit._version import __version__
 from aekit.cli.common import note, report_error
 from aekit.errors import AekitError
 
-COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info")
+COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info", "doctor")
 """Each is a function of a file of its name."""
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 

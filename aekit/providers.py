@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from aekit.errors import ProviderError
 
 # onnxruntime reads this when it is imported; its wheels send usage data otherwise. The first session
@@ -30,6 +32,10 @@ PROVIDERS = {
 
 _AUTO = ("cuda", "coreml", "directml", "cpu")
 """What `auto` tries, in order: providers that run any float graph without compiling it first."""
+
+
+_ON_GPU = ("cuda", "tensorrt", "directml", "webgpu")
+"""Providers with memory of their own."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +133,15 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
         )
     session.disable_fallback()
     return session
+
+
+def run_session(running: RunningSession, output: str, name: str, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One output of a run on `batch`, the input called `name`; on a GPU through an IO binding, which copies each way
+    once and leaves out what is not asked for."""
+    if running.provider not in _ON_GPU:
+        return running.session.run([output], {name: batch})[0]
+    binding = running.session.io_binding()
+    binding.bind_cpu_input(name, batch)
+    binding.bind_output(output)
+    running.session.run_with_iobinding(binding)
+    return binding.copy_outputs_to_cpu()[0]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from aekit.errors import ImageError, ShapeError, SourceError
 from aekit.png import read_plain
@@ -87,6 +87,8 @@ def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int
     """
     if (plain := read_plain(path, MAX_PIXELS)) is not None:
         return fit(plain, geometry), plain.size
+    from PIL import ImageOps  # with much that plain PNG files need nothing of
+
     with _reading(path) as image:
         size = _upright(image, image.size)
         if image.format == "JPEG":

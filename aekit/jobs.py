@@ -4,11 +4,12 @@ Each works block by block in bounded memory, in the order of the source, while a
 takes its name when it is whole.
 """
 
+import posixpath
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -239,7 +240,7 @@ def _png_records(codes: CodeFile) -> list[Record]:
     records = list(codes.records())
     if not records:
         return [Record(name) for name in numbered(len(codes.codes))]
-    paths = png_paths([str(PurePosixPath(record.path)) for record in records])
+    paths = png_paths([posixpath.normpath(record.path) for record in records])
     out = []
     index, seen = index_path(codes.path), set[str]()
     for record, path in zip(records, paths, strict=True):

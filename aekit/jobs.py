@@ -4,11 +4,12 @@ Each works block by block in bounded memory, in the order of the source, while a
 takes its name when it is whole.
 """
 
+import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from aekit.codec import BATCH_SIZE, Codec
 from aekit.codefiles import StoredCodes, check_codes_out, staged_codes
@@ -269,7 +270,7 @@ def _png_records(codes: StoredCodes) -> list[Record]:
     records = list(codes.records())
     if not records:
         return [Record(name) for name in numbered(len(codes))]
-    paths = png_paths([str(PurePosixPath(record.path)) for record in records])
+    paths = png_paths([posixpath.normpath(record.path) for record in records])
     out = []
     seen = set[str]()
     for record, path in zip(records, paths, strict=True):

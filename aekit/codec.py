@@ -89,6 +89,11 @@ class Codec:
         """The model's identity, which codes carry."""
         return self.bundle.model_id
 
+    @property
+    def threads(self) -> int:
+        """CPU threads of a run."""
+        return max((self._threads or cores()) // self.runs, 1)
+
     def provider(self, role: str) -> str:
         """The provider that runs `encoder` or `decoder`, proved by its session."""
         return self._session(role).provider

@@ -10,7 +10,8 @@ from aekit.bundle import Bundle
 from aekit.codec import DTYPES, Codes
 from aekit.codes import CodeFile, CodeWriter, index_path
 from aekit.errors import OptionError
-from aekit.outputs import check_free, staged_file
+from aekit.journal import Journal, Mark
+from aekit.outputs import open_part, staged_file
 from aekit.sources import Record
 
 ARCHIVE = ".aek"
@@ -34,8 +35,17 @@ class CodesWriter(Protocol):
         """Paths of the images that the file held before this job."""
         ...
 
+    @property
+    def held(self) -> int:
+        """Codes that the file held before this job."""
+        ...
+
     def add(self, codes: Codes, records: Sequence[Record]) -> None:
         """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
+        ...
+
+    def mark(self, *, sync: bool) -> Mark:
+        """Hand what was added to the system, with `sync` to the disk; returns what the journal is to remember of it."""
         ...
 
 
@@ -66,7 +76,7 @@ class StoredCodes(Protocol):
 
 
 def check_codes_out(out: Path, dtype: str | None, *, append: bool, overwrite: bool) -> str:
-    """What codes written to `out` are kept as. Raises OptionError or OutputError if it can't be written so."""
+    """What codes written to `out` are kept as. Raises OptionError if it can't be written so."""
     if out.suffix not in (".npy", ARCHIVE):
         raise OptionError(f"--out {out}", expected="a name that ends in .npy or .aek")
     if dtype is not None and dtype not in DTYPES:
@@ -76,33 +86,40 @@ def check_codes_out(out: Path, dtype: str | None, *, append: bool, overwrite: bo
     if out.suffix == ARCHIVE:
         if dtype not in (None, "uint8"):
             raise OptionError("--dtype", expected="uint8, as all archives are", found=dtype or "")
-        check_free(out, overwrite=overwrite or append)
         return "uint8"
-    for path in (out, index_path(out)):
-        check_free(path, overwrite=overwrite)
     return dtype or "float32"
 
 
+def codes_files(out: Path) -> tuple[Path, ...]:
+    """The files that codes written to `out` take."""
+    return (out,) if out.suffix == ARCHIVE else (out, index_path(out))
+
+
 @contextlib.contextmanager
-def staged_codes(out: Path, bundle: Bundle, dtype: str, *, named: bool, append: bool) -> Iterator[CodesWriter]:
-    """Yield the writer of `out`, which takes its name when the block ends; on any error what was there stays.
+def staged_codes(
+    out: Path, bundle: Bundle, dtype: str, journal: Journal, *, named: bool, append: bool
+) -> Iterator[CodesWriter]:
+    """Yield the writer of `out`, which takes its name when the block ends; on any error what was there stays. What the
+    journal has marks of is taken over.
 
     Raises OutputError if it can't be written, and what aekit.archive.staged_archive raises.
     """
     if out.suffix == ARCHIVE:
-        with staged_archive(out, bundle, named=named, append=append) as archive:
+        with staged_archive(out, bundle, named=named, append=append, journal=journal) as archive:
             yield archive
         return
     # The index takes its name first: codes without their index would be of no use.
     with (
-        staged_file(out) as part,
-        staged_file(index_path(out)) as index_part,
-        part.open("wb") as array,
-        index_part.open("wb") as index,
+        staged_file(out, journal) as part,
+        staged_file(index_path(out), journal) as index_part,
+        open_part(part, journal) as array,
+        open_part(index_part, journal) as index,
     ):
         writer = CodeWriter(array, index, bundle, dtype, named=named)
+        journal.rewind(writer.restore(journal.marks))
         yield writer
         writer.finish()
+        journal.finish(*codes_files(out))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from aekit.bundle import Bundle
 from aekit.codec import DTYPES, Codes
 from aekit.errors import CodesError, ModelMismatch
+from aekit.journal import Mark
 from aekit.sources import Record
 
 FORMAT_VERSION = 1
@@ -35,19 +36,22 @@ def index_path(codes: Path) -> Path:
 
 
 class CodeWriter:
-    """Writes codes.npy and its index row by row, in bounded memory; headers are completed by `finish`."""
+    """Writes codes.npy and its index row by row, in bounded memory; headers are completed by `finish`. Files that hold
+    something already are those of a job that is resumed."""
 
     def __init__(self, array: BinaryIO, index: BinaryIO, bundle: Bundle, dtype: str, *, named: bool) -> None:
         self._array, self._index = array, index
         self._bundle, self._dtype, self._named = bundle, np.dtype(dtype), named
-        self._crc = 0
+        self._crc = self._index_crc = 0
         self.dtype = dtype
         """What codes are kept as."""
         self.present: frozenset[str] = frozenset()
         """Paths that the file held before: none, it is always made anew."""
+        self.held = 0
+        """Rows that it held before: none."""
         self.count = 0
         """Rows written."""
-        self._write_headers()
+        self._begin = self._write_headers()
 
     def add(self, codes: Codes, records: Sequence[Record]) -> None:
         """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
@@ -63,9 +67,36 @@ class CodeWriter:
                 entry = {"row": row, "path": record.path, "width": record.width, "height": record.height}
                 lines.append(json.dumps(entry))
                 row += 1
-        if lines:
-            self._index.write(("\n".join(lines) + "\n").encode("ascii"))
+        text = "".join(f"{line}\n" for line in lines).encode("ascii")
+        self._index_crc = zlib.crc32(text, self._index_crc)
+        self._index.write(text)
         self.count += len(rows)
+
+    def mark(self, *, sync: bool) -> Mark:
+        """Hand what was added to the system, with `sync` to the disk, and sum it up for `restore`."""
+        for file in (self._array, self._index):
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        return {"rows": self.count, "crc": self._crc, "index": self._index.tell(), "index_crc": self._index_crc}
+
+    def restore(self, marks: Sequence[Mark]) -> int:
+        """Take over what the files hold as far as the marks' sums agree, and cut off the rest; returns how many do."""
+        kept, size = 0, self._dtype.itemsize * self._bundle.spec.code_dim
+        ends = self._begin, _HEADER_BYTES
+        for mark in marks:
+            found = [
+                crc_of_range(self._array, ends[0], to_rows := self._begin + mark["rows"] * size, self._crc),
+                crc_of_range(self._index, ends[1], mark["index"], self._index_crc),
+            ]
+            if found != [mark["crc"], mark["index_crc"]]:
+                break
+            kept, ends = kept + 1, (to_rows, mark["index"])
+            self.count, self._crc, self._index_crc = mark["rows"], mark["crc"], mark["index_crc"]
+        for file, end in zip((self._array, self._index), ends, strict=True):
+            file.truncate(end)
+            file.seek(end)
+        return kept
 
     def finish(self) -> None:
         """Fill in the headers' counts and bring both files to the disk."""
@@ -74,12 +105,14 @@ class CodeWriter:
             file.flush()
             os.fsync(file.fileno())
 
-    def _write_headers(self) -> None:
+    def _write_headers(self) -> int:
+        """Returns where the rows begin."""
         self._array.seek(0)
         shape = (self.count, self._bundle.spec.code_dim)
         # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._array, header)
+        begin = self._array.tell()
         self._array.seek(0, os.SEEK_END)
         facts = {
             "format_version": FORMAT_VERSION,
@@ -90,10 +123,19 @@ class CodeWriter:
             "count": self.count,
             "named": self._named,
             "crc32": self._crc,
+            "index_crc32": self._index_crc,
         }
         self._index.seek(0)
         self._index.write(json.dumps(facts).ljust(_HEADER_BYTES - 1).encode("ascii") + b"\n")
         self._index.seek(0, os.SEEK_END)
+        return begin
+
+
+def crc_of_range(file: BinaryIO, start: int, stop: int, crc: int) -> int | None:
+    """The CRC-32 that `crc` becomes with these bytes, or None if the file has fewer."""
+    file.seek(start)
+    data = file.read(stop - start)
+    return zlib.crc32(data, crc) if len(data) == stop - start else None
 
 
 @dataclass(frozen=True)
@@ -169,17 +211,20 @@ class CodeFile:
         """
         if not self.named:
             return
-        file = index_path(self.path)
-        row = 0
+        file, wanted = index_path(self.path), self.header.get("index_crc32") if self.header else None
+        row = crc = 0
         with file.open("rb") as lines:
             next(lines)
             for number, line in enumerate(iter(lambda: lines.readline(_LINE_BYTES), b""), 2):
+                crc = zlib.crc32(line, crc)
                 record = _parse_record(line, f"{file}:{number}", row)
                 if not record.error:
                     row += 1
                     yield record
         if row != len(self.codes):
             raise CodesError(str(file), expected=f"{len(self.codes)} rows", found=f"{row}")
+        if wanted not in (None, crc):  # written since resumable jobs
+            raise CodesError(f"{file} was altered", expected=f"CRC-32 {wanted}", found=f"{crc}")
 
 
 def _read_header(file: Path, codes: Codes) -> dict[str, Any]:

@@ -11,6 +11,7 @@
     ├── ModelMismatch (ValueError)        codes of one model given to another
     ├── ProviderError (RuntimeError)      a provider that is absent or would not run the graph
     ├── WorkerError (RuntimeError)        a worker process that died twice on one piece of work
+    ├── TooManyFailures (ValueError)      more inputs that can't be read than --max-failures allows
     ├── OutputError (OSError)             an output that can't be written
     │   └── OutputExists (FileExistsError)  one that is there already
     ├── OptionError (ValueError)          options that do not fit each other or the data
@@ -39,7 +40,7 @@ class AekitError(Exception):
 
     def __str__(self) -> str:
         # OSError would print its errno; newlines in a file name must not break the one-line promise.
-        return one_line(str(self.args[0]))
+        return one_line("; ".join([str(self.args[0]), *getattr(self, "__notes__", ())]))
 
 
 def one_line(text: str) -> str:
@@ -102,6 +103,10 @@ class WorkerError(AekitError, RuntimeError):
             f"a worker process on {piece} {ending}, and so did the one that tried again",
             fix="free memory, take these inputs away, or give --workers 0 to work without other processes",
         )
+
+
+class TooManyFailures(AekitError, ValueError):
+    """More inputs that can't be read than a job was told to accept."""
 
 
 class OutputError(AekitError, OSError):

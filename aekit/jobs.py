@@ -4,6 +4,9 @@ Each works block by block in bounded memory, in the order of the source, while a
 takes its name when it is whole.
 """
 
+import contextlib
+import hashlib
+import json
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +14,18 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from aekit._version import __version__
 from aekit.codec import BATCH_SIZE, Codec
-from aekit.codefiles import StoredCodes, check_codes_out, staged_codes
-from aekit.errors import CodesError, ImageError, OptionError, SourceError
+from aekit.codefiles import ARCHIVE, StoredCodes, check_codes_out, codes_files, staged_codes
+from aekit.codes import index_path
+from aekit.errors import CodesError, OptionError
+from aekit.failures import Failed
 from aekit.images import MAX_PIXELS
-from aekit.outputs import check_apart
-from aekit.pictures import Batch, numbered, png_paths, staged_pictures
+from aekit.journal import Journal, journaled
+from aekit.outputs import check_apart, check_folder_free, check_free
+from aekit.pictures import MARKER, Batch, numbered, png_paths, staged_pictures
 from aekit.pipeline import reading
-from aekit.sources import Block, FolderSource, Record, Source
+from aekit.sources import Block, FolderSource, Record, Source, state_of, state_of_files
 
 Progress = Callable[[int], None]
 """Called with the number of inputs done so far."""
@@ -42,6 +49,8 @@ class Summary:
     """Inputs that an archive held already, and that were therefore not read."""
     held: int = 0
     """Codes that an archive held before the job."""
+    resumed: int = 0
+    """Inputs that a job which was cut short had done."""
 
 
 def _ignore(_: int) -> None:
@@ -57,6 +66,8 @@ def compress(
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     on_error: str = "skip",
+    max_failures: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     append: bool = False,
     progress: Progress = _ignore,
@@ -72,32 +83,42 @@ def compress(
 
     Raises OutputError if the output is in the way, ImageError on the first unreadable image under `fail`, SourceError
     if no image at all could be read; CodesError or ModelMismatch if the archive to append to is damaged or another's.
-    Nothing is left behind then, and what was there is as it was.
+    What was there is as it was then. A job that was stopped by a signal, a full disk, a dead worker or failures of
+    images leaves what it has done beside `out`; `resume` goes on with it, to the bytes that the job would have made,
+    and raises OutputError if source, model or options are others; where nothing was left it simply starts.
+    `max_failures`, a number or a percentage as `5%`, makes more failures than that an error, TooManyFailures.
     """
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
-    _check_options(batch_size, on_error)
+    failed = Failed(source, on_error, max_failures)
     check_apart(out, Path(source.name))
-    began, skipped = time.monotonic(), list[Record]()
-    named = source.paths is not None
-    with staged_codes(out, codec.bundle, kept_as, named=named, append=append) as writer:
-        held = writer.count
-        fresh = _without(source, writer.present)
-        with reading(fresh, codec.spec.geometry, batch_size * codec.runs, workers) as blocks:
-            provider = codec.provider("encoder")  # while it opens, files are read already
-            for stop, block in _checked(blocks, on_error):
-                skipped += [record for record in block.records if record.error]
+    began, files, named = time.monotonic(), codes_files(out), source.paths is not None
+    others = {"the source": state_of(source), "--dtype": kept_as, "--append": append}
+    if append:
+        others["the archive to append to"] = state_of_files(out)
+    facts = _facts("compress", codec, batch_size, **others)
+    with (
+        _journaled(out, files, facts, resume=resume, overwrite=overwrite or append) as journal,
+        staged_codes(out, codec.bundle, kept_as, journal, named=named, append=append) as writer,
+    ):
+        fresh, resumed = _without(source, writer.present), journal.inputs
+        failed.restore(journal.marks)
+        with reading(fresh, codec.spec.geometry, batch_size * codec.runs, workers, resumed) as blocks:
+            provider = _proved(journal, codec, "encoder")  # while it opens, files are read already
+            for block, mark in failed.checked(blocks):
                 writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
-                progress(stop)
-        _check_any(writer.count, source, skipped)
+                journal.mark(mark | writer.mark(sync=journal.due()))
+                progress(journal.inputs)
+        failed.check_any(writer.count)
     return Summary(
         out,
-        writer.count - held,
-        tuple(skipped),
+        writer.count - writer.held,
+        tuple(failed.records),
         out.stat().st_size,
         time.monotonic() - began,
         provider,
         present=len(source) - len(fresh),
-        held=held,
+        held=writer.held,
+        resumed=resumed,
     )
 
 
@@ -110,6 +131,7 @@ def reconstruct(
     original_size: bool = False,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: Progress = _ignore,
 ) -> Summary:
@@ -119,32 +141,40 @@ def reconstruct(
     `original_size` scales each PNG to the size of the image it was made from.
 
     Raises ModelMismatch if the codes are another model's, CodesError if they are damaged, OutputError if the output is
-    in the way. Nothing is left behind then.
+    in the way. `resume` is that of `compress`.
     """
     codes.check_model(codec.bundle)
-    _check_options(batch_size)
     check_apart(out, codes.path)
     as_array = out.suffix == ".npy"
     if original_size and (as_array or not codes.named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
     began = time.monotonic()
     rows = _matching(codes, only)
-    with staged_pictures(
-        out,
-        codec.spec.geometry,
-        expected=len(codes) if rows is None else len(rows),
-        command="reconstruct",
-        model_id=codec.model_id,
-        original_size=original_size,
-        overwrite=overwrite,
-        workers=workers,
-    ) as writer:
-        provider = codec.provider("decoder")
+    state = state_of_files(codes.path, index_path(codes.path))
+    others = {"the code file": state, "--only": only, "--original-size": original_size}
+    facts = _facts("reconstruct", codec, batch_size, **others)
+    with (
+        _journaled(out, [out], facts, resume=resume, overwrite=overwrite) as journal,
+        staged_pictures(
+            out,
+            codec.spec.geometry,
+            expected=len(codes) if rows is None else len(rows),
+            command="reconstruct",
+            model_id=codec.model_id,
+            original_size=original_size,
+            journal=journal,
+            overwrite=overwrite,
+            workers=workers,
+        ) as writer,
+    ):
+        provider = _proved(journal, codec, "decoder")
         records = [] if as_array else _png_records(codes)
         if rows is not None and records:
             records = [records[row] for row in rows]
-        writer.write(_decoded(codes, rows, codec, batch_size, records, progress))
-    return Summary(out, writer.count, (), writer.bytes, time.monotonic() - began, provider)
+        writer.restore(record.path for record in records)
+        resumed = journal.inputs
+        writer.write(_decoded(codes, rows, codec, batch_size, records, resumed, progress))
+    return Summary(out, writer.count, (), writer.bytes, time.monotonic() - began, provider, resumed=resumed)
 
 
 def denoise(
@@ -156,6 +186,8 @@ def denoise(
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     on_error: str = "skip",
+    max_failures: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: Progress = _ignore,
 ) -> Summary:
@@ -166,15 +198,18 @@ def denoise(
     an image that was left out.
 
     Raises OutputError if the output is in the way, ImageError on the first unreadable image under `fail`, SourceError
-    if no image at all could be read. Nothing is left behind then.
+    if no image at all could be read. `resume` and `max_failures` are those of `compress`.
     """
-    _check_options(batch_size, on_error)
+    failed = Failed(source, on_error, max_failures)
     check_apart(out, Path(source.name))
     as_array = out.suffix == ".npy"
     if original_size and (as_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")
-    began, skipped, geometry = time.monotonic(), list[Record](), codec.spec.geometry
+    began, geometry = time.monotonic(), codec.spec.geometry
+    others = {"the source": state_of(source), "--original-size": original_size}
+    facts = _facts("denoise", codec, batch_size, **others)
     with (
+        _journaled(out, [out], facts, resume=resume, overwrite=overwrite) as journal,
         staged_pictures(
             out,
             geometry,
@@ -182,52 +217,84 @@ def denoise(
             command="denoise",
             model_id=codec.model_id,
             original_size=original_size,
+            journal=journal,
             overwrite=overwrite,
             workers=workers,
         ) as writer,
-        reading(source, geometry, batch_size * codec.runs, workers) as blocks,
     ):
-        providers = {codec.provider(role): None for role in ("encoder", "decoder")}
         names = numbered(len(source)) if source.paths is None else png_paths(source.paths)
+        failed.restore(journal.marks)
+        writer.restore(name for number, name in enumerate(names) if number not in failed.numbers)
+        failed = Failed(source, on_error, max_failures)
+        failed.restore(journal.marks)  # of which some may have turned out not to count
+        resumed = journal.inputs
 
-        def denoised() -> Iterator[Batch]:
-            done = 0
-            for stop, block in _checked(blocks, on_error):
-                skipped.extend(record for record in block.records if record.error)
+        def denoised(blocks: Iterator[tuple[int, Block]]) -> Iterator[Batch]:
+            done = resumed
+            for block, mark in failed.checked(blocks):
                 inputs = block.records or [Record("")] * len(block.images)
-                named = [replace(record, path=name) for record, name in zip(inputs, names[done:stop], strict=True)]
+                named = [
+                    replace(record, path=name)
+                    for record, name in zip(inputs, names[done : mark["inputs"]], strict=True)
+                ]
                 images = codec.reconstruct(block.images, batch_size=batch_size)
-                yield images, [record for record in named if not record.error]
-                done = stop
-                progress(stop)
+                yield Batch(images, [record for record in named if not record.error], mark)
+                done = mark["inputs"]
+                progress(done)
 
-        writer.write(denoised())
-        _check_any(writer.count, source, skipped)
+        with reading(source, geometry, batch_size * codec.runs, workers, resumed) as blocks:
+            providers = _proved(journal, codec, "encoder", "decoder")
+            writer.write(denoised(blocks))
+        failed.check_any(writer.count)
     seconds = time.monotonic() - began
-    return Summary(out, writer.count, tuple(skipped), writer.bytes, seconds, " and ".join(providers))
+    return Summary(out, writer.count, tuple(failed.records), writer.bytes, seconds, providers, resumed=resumed)
 
 
-def _check_options(batch_size: int, on_error: str = "skip") -> None:
-    if on_error not in ("skip", "fail"):
-        raise OptionError("--on-error", expected="skip or fail", found=repr(on_error))
+def _facts(command: str, codec: Codec, batch_size: int, **others: object) -> dict[str, object]:
+    """What a job's result depends on. That of the graphs is not known to depend on batches and threads, but nobody
+    promises that of every processor: a job that is resumed runs the very batches it would have run."""
     if batch_size < 1:
         raise OptionError("--batch-size", expected="1 or more", found=str(batch_size))
+    files = [codec.bundle.manifest.get(name) for name in ("files", "tables")]
+    return {
+        "the command": command,
+        "the version of aekit": __version__,
+        "the model": f"{codec.model_id} {codec.bundle.variant}",
+        "the graphs": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16],
+        "--batch-size": batch_size,
+        "runs of the graph at a time (--threads)": codec.runs,
+        "threads of a run (--threads)": codec.threads,
+        **others,
+    }
 
 
-def _checked(blocks: Iterator[tuple[int, Block]], on_error: str) -> Iterator[tuple[int, Block]]:
-    """The blocks; under `fail` an unreadable image is an ImageError."""
-    for stop, block in blocks:
-        failed = [record for record in block.records if record.error]
-        if failed and on_error == "fail":
-            raise ImageError(f"{failed[0].path}: {failed[0].error}")
-        yield stop, block
+def _proved(journal: Journal, codec: Codec, *roles: str) -> str:
+    """The providers that run these graphs, which a resumed job must share."""
+    providers = " and ".join({codec.provider(role): None for role in roles})
+    from onnxruntime import __version__ as version
+
+    journal.agree({"the provider": f"{providers} of onnxruntime {version}"})
+    return providers
 
 
-def _check_any(count: int, source: Source, skipped: Sequence[Record]) -> None:
-    """Raise SourceError if not one image could be read."""
-    if not count:
-        reason = f"{skipped[0].path}: {skipped[0].error}" if skipped else "none"
-        raise SourceError(source.name, expected="at least one readable image", found=reason)
+@contextlib.contextmanager
+def _journaled(
+    out: Path, files: Sequence[Path], facts: dict[str, object], *, resume: bool, overwrite: bool
+) -> Iterator[Journal]:
+    """The journal of a job whose output is `files`, which may be there already if `overwrite` says so."""
+    _check_files(files, overwrite or resume)  # before anything that an earlier job has left is given up
+    with journaled(out.resolve() if out.suffix == ARCHIVE else out, facts, resume=resume) as journal:
+        journal.take_back(*files)
+        _check_files(files, overwrite)
+        yield journal
+
+
+def _check_files(files: Sequence[Path], overwrite: bool) -> None:
+    for file in files:
+        if file.suffix in (".npy", ".jsonl", ARCHIVE):
+            check_free(file, overwrite=overwrite)
+        else:
+            check_folder_free(file, MARKER, overwrite=overwrite)
 
 
 def _without(source: Source, present: frozenset[str]) -> Source:
@@ -243,13 +310,17 @@ def _decoded(
     codec: Codec,
     batch_size: int,
     records: Sequence[Record],
+    first: int,
     progress: Progress,
 ) -> Iterator[Batch]:
-    """The images of all codes or of these rows, and their records if there are any."""
+    """The images of all codes or of these rows from the first that is not done on, with their records if there are any.
+    Codes before it are read all the same: they are checked as a whole."""
     done = 0
     for batch in codes.batches(batch_size * codec.runs, rows):
-        yield codec.decode(batch, batch_size), records[done : done + len(batch)]
-        done += len(batch)
+        start, done = done, done + len(batch)
+        if start >= first:
+            mark = {"inputs": done, "skipped": []}
+            yield Batch(codec.decode(batch, batch_size), records[start:done], mark)
         progress(done)
 
 

@@ -9,16 +9,12 @@ import contextlib
 import math
 import os
 import shutil
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from aekit.errors import OutputError, OutputExists
-
-if sys.platform != "win32":
-    import fcntl
+from aekit.journal import Journal, part_of
 
 _STAMP = ".aekit-part"
 """Lies in a folder while it is being written, and tells what a killed job left from what is another's."""
@@ -65,9 +61,10 @@ def finite(values: Any) -> Any:
 
 
 @contextlib.contextmanager
-def staged_file(path: Path) -> Iterator[Path]:
-    """Yield the path to write; on success it takes the final name in one step, on any error it is removed."""
-    part = path.with_name(path.name + ".part")
+def staged_file(path: Path, journal: Journal | None = None) -> Iterator[Path]:
+    """Yield the path to write; on success it takes the final name in one step, on any error it is removed, unless the
+    journal says that the job can be resumed."""
+    part = part_of(path)
     with _write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -76,73 +73,41 @@ def staged_file(path: Path) -> Iterator[Path]:
             with part.open("r+b") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield an empty file to write, which takes the name `path` at the end; on any error it is removed.
-
-    It is locked, so that of two jobs that write `path` the second fails, with OutputError, before it changes anything.
-    Windows has no such lock: there, run one job at a time.
-    """
-    part = path.with_name(path.name + ".part")
-    with _write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _open_locked(part, path)
-        try:
-            file.truncate(0)
-            yield file
-            if path.exists():
-                shutil.copymode(path, part)
-            if sys.platform == "win32":
-                file.close()  # an open file can't be renamed there; elsewhere it stays locked until it has its name
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
+        except BaseException as error:
+            if journal is None or not journal.keeps(error):
+                part.unlink(missing_ok=True)
             raise
-        finally:
-            file.close()
 
 
-def _open_locked(part: Path, path: Path) -> BinaryIO:
-    while True:
-        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
-        try:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
-                return file
-        except BlockingIOError:
-            file.close()
-            fix = "wait until it has ended"
-            raise OutputError(str(path), expected="one job that writes it", found="another at work", fix=fix) from None
-        except FileNotFoundError:
-            pass
-        file.close()  # the other job ended, and renamed or removed its file, between the opening and the lock
+def open_part(part: Path, journal: Journal) -> BinaryIO:
+    """The file to write: empty, or, where the journal has marks, as the earlier job left it."""
+    return part.open("r+b" if journal.marks and part.exists() else "w+b")
 
 
 @contextlib.contextmanager
-def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder to fill, empty but for its stamp; on success it takes the final name, on any error it is removed.
+def staged_folder(folder: Path, marker: str, *, overwrite: bool, journal: Journal | None = None) -> Iterator[Path]:
+    """Yield a folder to fill, empty but for its stamp, or, where the journal has marks, as the earlier job left it; on
+    success it takes the final name, on any error it is removed, unless the journal says that the job can be resumed.
 
     Raises OutputExists as check_folder_free does, before anything is written.
     """
-    check_folder_free(folder, marker, overwrite=overwrite)
-    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    if folder.name in ("", ".."):
+        check_folder_free(folder, marker, overwrite=overwrite)
+    part, old = part_of(folder), folder.with_name(folder.name + ".old")
     if (old / marker).is_file() and not folder.exists():  # a job was killed between its two renames, at the end
         os.replace(old, folder)
-        check_folder_free(folder, marker, overwrite=overwrite)
+    check_folder_free(folder, marker, overwrite=overwrite)
     check_folder_free(part, _STAMP, overwrite=True)
     check_folder_free(old, marker, overwrite=True)
     with _write_errors(folder):
-        for left in (part, old):
+        for left in (old,) if journal and journal.marks else (part, old):
             shutil.rmtree(left, ignore_errors=True)
-        part.mkdir(parents=True)
         try:
+            part.mkdir(parents=True, exist_ok=True)
             (part / _STAMP).touch()
             yield part
+            if journal:
+                journal.finish(folder)
             try:
                 if folder.exists():
                     os.replace(folder, old)
@@ -153,12 +118,10 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Pat
                 raise
             (folder / _STAMP).unlink()  # not before: a folder without it would never be cleared away
             shutil.rmtree(old, ignore_errors=True)
-        finally:
-            for _ in range(100):  # what was interrupted may still write a file or two
+        except BaseException as error:
+            if journal is None or not journal.keeps(error):
                 shutil.rmtree(part, ignore_errors=True)
-                if not part.exists():
-                    break
-                time.sleep(0.02)
+            raise
 
 
 @contextlib.contextmanager

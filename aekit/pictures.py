@@ -6,11 +6,15 @@ images uint8 [k, H, W, C], records ── staged_pictures(out) ──▶ out/a/0
 
 import contextlib
 import json
+import os
 import posixpath
+import zlib
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -18,8 +22,10 @@ import numpy as np
 from PIL import Image
 
 from aekit._version import __version__
+from aekit.codes import crc_of_range
 from aekit.images import Pixels
-from aekit.outputs import check_free, staged_file, staged_folder
+from aekit.journal import Journal, Mark
+from aekit.outputs import check_free, open_part, staged_file, staged_folder
 from aekit.png import encode
 from aekit.sources import Record
 from aekit.spec import Geometry
@@ -33,8 +39,19 @@ _PIECE_BYTES = 2**16
 """Pixels given to a process at a time, bytes: few enough for a pipe to take them in before they are asked for."""
 
 
-Batch = tuple[Pixels, Sequence[Record]]
+Piece = tuple[Pixels, Sequence[Record]]
 """Images uint8 [k, H, W, C] and, where they become files, the path and size of each."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to write, and what the journal is to remember of the inputs they came from."""
+
+    images: Pixels
+    """uint8 [k, H, W, C]."""
+    records: Sequence[Record]
+    """The path and size of each, where they become files."""
+    mark: Mark
 
 
 class PictureWriter(ABC):
@@ -44,6 +61,16 @@ class PictureWriter(ABC):
     """Images written."""
     bytes = 0
     """Size of what was written."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._crc = journal, 0
+
+    def _mark(self, mark: Mark) -> None:
+        self._journal.mark({**mark, "images": self.count, "crc": self._crc})
+
+    @abstractmethod
+    def restore(self, paths: Iterable[str]) -> None:
+        """Take over what the journal has marks of, as far as its sums agree, of images written to these paths."""
 
     @abstractmethod
     def write(self, batches: Iterable[Batch]) -> None:
@@ -59,6 +86,7 @@ def staged_pictures(
     command: str,
     model_id: str,
     original_size: bool = False,
+    journal: Journal,
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[PictureWriter]:
@@ -73,15 +101,17 @@ def staged_pictures(
     """
     if out.suffix == ".npy":
         check_free(out, overwrite=overwrite)
-        with staged_file(out) as part, part.open("wb") as file:
-            yield _ArrayWriter(file, geometry)
+        with staged_file(out, journal) as part:
+            with open_part(part, journal) as file:
+                yield _ArrayWriter(file, geometry, journal)
+            journal.finish(out)
         return
-    with staged_folder(out, MARKER, overwrite=overwrite) as folder:
+    with staged_folder(out, MARKER, overwrite=overwrite, journal=journal) as folder:
         if workers is None:
             workers = cores() if worth(expected * (_FILE_COST + geometry.pixels * _PIXEL_COST)) else 0
         plan = Plan("processes", workers) if workers else HERE
         with pool(partial(write_files, folder, original_size), plan, _name) as writers:
-            files = _FolderWriter(writers, max(_PIECE_BYTES // geometry.pixels, 1))
+            files = _FolderWriter(folder, writers, max(_PIECE_BYTES // geometry.pixels, 1), journal)
             yield files
         facts = {"made_by": f"aekit {__version__} {command}", "model_id": model_id, "images": files.count}
         (folder / MARKER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
@@ -90,62 +120,118 @@ def staged_pictures(
 class _ArrayWriter(PictureWriter):
     """An .npy file that grows by a batch at a time."""
 
-    def __init__(self, file: BinaryIO, geometry: Geometry) -> None:
+    def __init__(self, file: BinaryIO, geometry: Geometry, journal: Journal) -> None:
+        super().__init__(journal)
         self._file, self._geometry = file, geometry
+        self._begin = self._write_header()
+
+    def restore(self, paths: Iterable[str]) -> None:
+        kept, end = 0, self._begin
+        for mark in self._journal.marks:
+            stop = self._begin + mark["images"] * self._geometry.pixels
+            if crc_of_range(self._file, end, stop, self._crc) != mark["crc"]:
+                break
+            kept, end, self.count, self._crc = kept + 1, stop, mark["images"], mark["crc"]
+        self._file.truncate(end)
+        self._file.seek(end)
+        self._journal.rewind(kept)
 
     def write(self, batches: Iterable[Batch]) -> None:
-        self._write_header()
-        for images, _ in batches:
-            self._file.write(np.ascontiguousarray(images).data if images.size else b"")
-            self.count += len(images)
+        for batch in batches:
+            data = np.ascontiguousarray(batch.images).data.cast("B") if batch.images.size else b""
+            self._crc = zlib.crc32(data, self._crc)
+            self._file.write(data)
+            self._file.flush()
+            if self._journal.due():
+                os.fsync(self._file.fileno())
+            self.count += len(batch.images)
+            self._mark(batch.mark)
         self._write_header()
 
-    def _write_header(self) -> None:
+    def _write_header(self) -> int:
+        """Returns where the images begin."""
         self._file.seek(0)
         # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
         shape = (self.count, *self._geometry.shape)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
-        self.bytes = self._file.seek(0, 2)
+        begin = self._file.tell()
+        self.bytes = self._file.seek(0, os.SEEK_END)
+        return begin
 
 
 class _FolderWriter(PictureWriter):
-    """PNG files below a folder, written piece by piece."""
+    """PNG files below a folder, written piece by piece. A mark sums up the CRC-32 of each file."""
 
-    def __init__(self, writers: Pool, piece: int) -> None:
-        self._writers, self._piece = writers, piece
+    def __init__(self, folder: Path, writers: Pool, piece: int, journal: Journal) -> None:
+        super().__init__(journal)
+        self._folder, self._writers, self._piece = folder, writers, piece
+        self._open = deque[tuple[int, int, Mark]]()
+        """Of batches that are not wholly written: pieces, images, and their mark."""
+
+    def restore(self, paths: Iterable[str]) -> None:
+        kept, names = 0, iter(paths)
+        for mark in self._journal.marks:
+            crc, size = self._crc, 0
+            try:
+                for path in islice(names, mark["images"] - self.count):
+                    data = (self._folder / path).read_bytes()
+                    crc, size = zlib.crc32(_packed_crc(data), crc), size + len(data)
+            except OSError:
+                break
+            if crc != mark["crc"]:
+                break
+            kept, self.count, self._crc, self.bytes = kept + 1, mark["images"], crc, self.bytes + size
+        self._journal.rewind(kept)
 
     def write(self, batches: Iterable[Batch]) -> None:
-        for written in self._writers.map(self._pieces(batches)):
+        done = 0
+        for written, crcs in self._writers.map(self._pieces(batches)):
             self.bytes += written
+            self._crc = zlib.crc32(crcs, self._crc)
+            done += 1
+            while self._open and self._open[0][0] <= done:
+                pieces, images, mark = self._open.popleft()
+                done, self.count = done - pieces, self.count + images
+                self._mark(mark)
+        for _, images, mark in self._open:  # batches without an image, at the end
+            self.count += images
+            self._mark(mark)
 
-    def _pieces(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for images, records in batches:
+    def _pieces(self, batches: Iterable[Batch]) -> Iterator[Piece]:
+        for batch in batches:
+            images, records = batch.images, batch.records
+            self._open.append((-(-len(images) // self._piece), len(images), batch.mark))
             for start in range(0, len(images), self._piece):
                 yield images[start : start + self._piece], records[start : start + self._piece]
-            self.count += len(images)
 
 
-def write_files(folder: Path, original_size: bool, batch: Batch) -> int:
-    """Write PNG files below `folder`; returns their size in bytes. The unit of work, a plain function of its arguments.
+def write_files(folder: Path, original_size: bool, piece: Piece) -> tuple[int, bytes]:
+    """Write PNG files below `folder`; returns their size in bytes and the CRC-32 of each, packed. The unit of work, a
+    plain function of its arguments.
 
     `original_size` scales each image to the size in its record.
     """
-    images, records = batch
+    images, records = piece
     for parent in {posixpath.dirname(record.path) for record in records}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
-    size = 0
+    size, crcs = 0, b""
     for image, record in zip(images, records, strict=True):
         picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
         if original_size:
             picture = picture.resize((record.width, record.height), Image.Resampling.BICUBIC)
         data = encode(picture)
-        with open(f"{folder}/{record.path}", "wb", buffering=0) as file:
+        with open(f"{folder}/{record.path}", "wb") as file:
             size += file.write(data)
-    return size
+        crcs += _packed_crc(data)
+    return size, crcs
 
 
-def _name(batch: Batch) -> str:
+def _packed_crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def _name(batch: Piece) -> str:
     return f"{batch[1][0].path} to {batch[1][-1].path}"
 
 

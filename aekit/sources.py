@@ -189,6 +189,33 @@ def _room(shape: tuple[int, ...]) -> Pixels:
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
+def state_of(source: Source) -> str:
+    """What a source holds now: its number of images, and a hash over the path, size and time of change of each file,
+    or over the content of an array that is in none."""
+    digest = hashlib.sha256()
+    if isinstance(source, FolderSource):
+        for path in source.paths:
+            digest.update(f"{path}\0{_stamp(f'{source.root}/{path}')}\0".encode("utf-8", "surrogateescape"))
+    elif isinstance(source, ArraySource) and not Path(source.name).is_file():
+        digest.update(np.ascontiguousarray(source.array).data)
+    else:
+        digest.update(_stamp(source.name).encode())
+    return f"{len(source):,} images of the state {digest.hexdigest()[:16]}"
+
+
+def state_of_files(*paths: Path) -> str:
+    """A hash over the size and time of change of files; of one that is missing, that it is."""
+    return hashlib.sha256(" ".join(_stamp(str(path)) for path in paths).encode()).hexdigest()[:16]
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "none"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def fingerprint(images: Pixels, names: list[str]) -> str:
     """SHA-256 of decoded images [n, H, W, C] and the names they are split by: by it a set, and its split, is known."""
     digest = hashlib.sha256("\0".join([repr(images.shape), *names]).encode("utf-8", "surrogateescape"))

@@ -197,6 +197,7 @@ class _Processes:
 def _work(pipe: "Connection", other_end: "Connection", function: Callable[[Any], Any]) -> None:
     """What a worker process does: answer pieces until the pipe ends."""
     other_end.close()  # else the pipe would not end when the parent does
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler, which code could swallow
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us; the parent sees to it
     warnings.simplefilter("ignore")  # as the command does: what keeps an image out is said in its record
     answer: tuple[Exception | None, Any]

@@ -642,21 +642,22 @@ def test_of_two_jobs_at_once_the_second_gets_an_error(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_came_too_late_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other job ends, and its file gets the final name, just before we lock what we opened."""
-    from aekit import outputs
+    """The other job ends, and removes its journal, just before we lock what we opened."""
+    from aekit import journal
 
     path = tmp_path / "codes.aek"
-    path.with_name("codes.aek.part").write_bytes(written(CODES, RECORDS))
-    real, steps = outputs.fcntl.flock, iter([lambda: path.with_name("codes.aek.part").rename(path)])
+    path.write_bytes(written(CODES, RECORDS))
+    real, steps = journal.fcntl.flock, iter([lambda: path.with_name("codes.aek.journal").unlink()])
 
     def flock(*arguments: Any) -> None:
         next(steps, lambda: None)()
         real(*arguments)
 
-    monkeypatch.setattr(outputs.fcntl, "flock", flock)
+    monkeypatch.setattr(journal.fcntl, "flock", flock)
     with staged_archive(path, BUNDLE, named=True, append=True) as made:
         assert made.count == 4
         made.add(CODES, RECORDS)
+        assert path.with_name("codes.aek.journal").exists()
     with Archive.open(path, BUNDLE) as archive:
         assert len(archive) == 8
 
@@ -701,7 +702,7 @@ def test_an_append_that_fails_anywhere_leaves_the_old_archive(tmp_path: Path, sm
                 assert [entry.name for entry in tmp_path.iterdir()] == ["codes.aek"]
                 continue
         break
-    assert steps == stop_at == 7  # four blocks, the footer, the disk, the name
+    assert steps == stop_at == 8  # four blocks, the footer, the disk twice, the name
     assert len(path.read_bytes()) > len(before)
 
 

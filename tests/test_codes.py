@@ -5,6 +5,7 @@ import json
 import ntpath
 import posixpath
 import tempfile
+import zlib
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -49,6 +50,9 @@ def rewrite_line(path: Path, number: int, line: str) -> None:
     lines = index_path(path).read_text().split("\n")
     lines[number] = line
     index_path(path).write_text("\n".join(lines))
+    if number:
+        rest = index_path(path).read_bytes().split(b"\n", 1)[1]
+        rewrite_header(path, index_crc32=zlib.crc32(rest))
 
 
 @pytest.fixture
@@ -80,6 +84,7 @@ def test_the_index_is_a_header_and_a_line_an_input(codes: Path) -> None:
         "count": 3,
         "named": True,
         "crc32": header["crc32"],
+        "index_crc32": header["index_crc32"],
     }
     assert lines == [
         {"row": 0, "path": "a.png", "width": 16, "height": 16},

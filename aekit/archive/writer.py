@@ -9,20 +9,23 @@ byte, the archive made at once of the same images in the same order.
 
 import contextlib
 import os
+import shutil
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from aekit.archive.container import Block, BlockPlace, Header, footer, inputs_per_block
+from aekit.archive.container import Block, BlockPlace, Header, footer, inputs_per_block, scan
 from aekit.archive.names import MAX_PATHS, pack, text_bytes
 from aekit.archive.reader import U8, Archive
 from aekit.bundle import Bundle
 from aekit.codec import Codes
 from aekit.entropy import encode
 from aekit.errors import CodesError, ShapeError
-from aekit.outputs import locked_file
+from aekit.journal import Journal, Mark, journaled
+from aekit.outputs import open_part, staged_file
 from aekit.sources import Record
 
 
@@ -42,14 +45,20 @@ class ArchiveWriter:
         self._limit = inputs_per_block(bundle.spec.code_dim)
         self._places = list[BlockPlace]()
         self._codes, self._records, self._inputs, self._text = list[U8](), list[Record](), 0, 0
+        self._drop = 0
+        self.held = 0
+        """Codes of the archive that it goes on with."""
         self.count = 0
         """Codes, those of the archive that it goes on with included."""
         self.present: frozenset[str] = frozenset()
         """Paths of the images that the archive held before."""
-        file.write(self._header.to_bytes())
+        file.write(self._header.to_bytes())  # over the same one, where a job is resumed
 
     def go_on(self, old: Archive) -> None:
-        """Take over the whole of `old`, verifying it. Raises CodesError or ModelMismatch if it does not fit."""
+        """Take over the whole of `old`, verifying it, unless `restore` found it in the file.
+
+        Raises CodesError or ModelMismatch if it does not fit.
+        """
         old.check_model(self._bundle)
         if old.header != self._header:
             ours, theirs = (
@@ -57,17 +66,19 @@ class ArchiveWriter:
                 for header in (self._header, old.header)
             )
             raise CodesError(str(old.path), expected=ours, found=theirs, fix="choose another --out")
-        for place in old.places[:-1]:
-            self._write(old.block(place))
-        for place in old.places[-1:]:
-            self.add(old.codes_of(place), old.records_of(place))
-        self.count = len(old)
+        if not self._places:
+            for place in old.places[:-1]:
+                self._write(old.block(place))
+            for place in old.places[-1:]:
+                self.add(old.codes_of(place), old.records_of(place))
+            self.count = len(old)
+        self.held = len(old)
         self.present = frozenset(old.paths or ())
 
     def add(self, codes: Codes, records: Sequence[Record]) -> None:
         """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included; none where images
         have no paths."""
-        codes = np.asarray(codes)
+        codes, records = self._undropped(np.asarray(codes), records)
         fitting = sum(not record.error for record in records) if self._named else len(codes)
         if codes.dtype != np.uint8 or codes.shape != (fitting, self._bundle.spec.code_dim):
             expected = f"uint8 [{fitting}, {self._bundle.spec.code_dim}]"
@@ -75,6 +86,39 @@ class ArchiveWriter:
         begin = self._add_named(codes, records) if self._named else self._add_unnamed(codes)
         self._codes.append(codes[begin:].copy())
         self.count += len(codes)
+
+    def mark(self, *, sync: bool) -> Mark:
+        """Nothing: blocks carry their own checksums; with `sync` they are brought to the disk."""
+        if sync:
+            os.fsync(self._file.fileno())
+        return {}
+
+    def restore(self, marks: Sequence[Mark], old: Archive | None) -> int:
+        """Take over the whole blocks that a job left in the file, cut off the rest, and forget the inputs that are
+        added again, as the marks lie before the blocks' ends; returns how many marks count. With `old` the job had
+        gone on with that, and it has been checked to fit."""
+        before = sum(place.inputs for place in old.places) if old else 0
+        begin = self._file.tell()
+        places = scan(self._file, begin, self._file.seek(0, os.SEEK_END))
+        done = sum(place.inputs for place in places) - before
+        if not marks or done < 0:
+            self._file.truncate(begin)
+            self._file.seek(begin)
+            return 0
+        self._places = places
+        end = places[-1].offset + places[-1].size if places else begin
+        self._file.truncate(end)
+        self._file.seek(end)
+        self.count = sum(place.rows for place in places)
+        kept = bisect_right(marks, done, key=lambda mark: mark["inputs"])
+        self._drop = done - (marks[kept - 1]["inputs"] if kept else 0)
+        return kept
+
+    def _undropped(self, codes: U8, records: Sequence[Record]) -> tuple[U8, Sequence[Record]]:
+        drop = min(self._drop, len(records) if self._named else len(codes))
+        self._drop -= drop
+        rows = sum(not record.error for record in records[:drop]) if self._named else drop
+        return codes[rows:], records[drop:]
 
     def _add_named(self, codes: U8, records: Sequence[Record]) -> int:
         """Count inputs, and close the blocks that they fill; returns the first row that is left for the next one."""
@@ -126,19 +170,32 @@ class ArchiveWriter:
 
 
 @contextlib.contextmanager
-def staged_archive(out: Path, bundle: Bundle, *, named: bool, append: bool = False) -> Iterator[ArchiveWriter]:
+def staged_archive(
+    out: Path, bundle: Bundle, *, named: bool, append: bool = False, journal: Journal | None = None
+) -> Iterator[ArchiveWriter]:
     """Yield the writer of the archive `out`, which takes its name when the block ends; on any error what was there
-    stays. With `append` it goes on with the archive that is there, if one is.
+    stays. With `append` it goes on with the archive that is there, if one is; with a `journal` that has marks, with
+    what a job that was cut short has done.
 
     Raises OutputError if another job is writing `out`; CodesError, ModelMismatch or BundleError if the model does not
     fit the archive, or the archive is damaged.
     """
     if out.is_symlink():
         out = out.resolve()  # a link is to stay a link
-    with locked_file(out) as file:
-        writer = ArchiveWriter(file, bundle, named=named)
-        if append and out.exists():
-            with Archive.open(out, bundle) as old:
+    with contextlib.ExitStack() as stack:
+        journal = journal or stack.enter_context(journaled(out, {}))
+        part = stack.enter_context(staged_file(out, journal))
+        with open_part(part, journal) as file:
+            writer = ArchiveWriter(file, bundle, named=named)
+            old = stack.enter_context(Archive.open(out, bundle)) if append and out.exists() else None
+            kept = writer.restore(journal.marks, old)
+            if old:
                 writer.go_on(old)
-        yield writer
-        writer.finish()
+            journal.rewind(kept)
+            yield writer
+            writer.finish()
+            if out.exists():
+                shutil.copymode(out, part)
+            journal.finish(out)
+            if old:
+                old.close()

@@ -81,8 +81,9 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
-        except KeyboardInterrupt:
-            note("aekit: interrupted; nothing was left half-written")
+        except KeyboardInterrupt as interrupt:
+            kept = getattr(interrupt, "__notes__", ["nothing was left half-written"])
+            note(f"aekit: interrupted; {kept[0]}")
             raise typer.Exit(130) from None
 
     return run

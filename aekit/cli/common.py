@@ -46,6 +46,22 @@ OnErrorOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what lies at --out; a folder only if aekit made it.")
 ]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with a job that was cut short, to the bytes it would have made; where none was, simply start. "
+        "Without it what such a job left is cleared.",
+    ),
+]
+FailuresOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-failures",
+        metavar="N|P%",
+        help="More unreadable images than that are an error; what is done is kept for --resume.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
@@ -104,6 +120,7 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         "skipped": [{"path": record.path, "error": record.error} for record in summary.skipped],
         "present": summary.present,
         "total": total,
+        "resumed": summary.resumed,
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 3),
         "provider": summary.provider,
@@ -113,6 +130,8 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         f"{summary.images:,} {what} -> {summary.out} ({holds}{summary.bytes:,} bytes, {each:.1f} an image) "
         f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
     ]
+    if summary.resumed:
+        lines.append(f"{summary.resumed:,} inputs had been done before")
     if summary.present:
         lines.append(f"{summary.present:,} were there already, by their paths, and are as they were")
     if summary.skipped:

@@ -7,11 +7,13 @@ import typer
 
 from aekit.cli.common import (
     BatchOption,
+    FailuresOption,
     JsonOption,
     ModelOption,
     OnErrorOption,
     OverwriteOption,
     ProviderOption,
+    ResumeOption,
     SourceArgument,
     ThreadsOption,
     WorkersOption,
@@ -49,6 +51,8 @@ def compress(
     batch_size: BatchOption = 256,
     workers: WorkersOption = None,
     on_error: OnErrorOption = "skip",
+    max_failures: FailuresOption = None,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,6 +73,8 @@ def compress(
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
+            max_failures=max_failures,
+            resume=resume,
             overwrite=overwrite,
             append=append,
             progress=show,

@@ -7,11 +7,13 @@ import typer
 
 from aekit.cli.common import (
     BatchOption,
+    FailuresOption,
     JsonOption,
     ModelOption,
     OnErrorOption,
     OverwriteOption,
     ProviderOption,
+    ResumeOption,
     SourceArgument,
     ThreadsOption,
     WorkersOption,
@@ -35,6 +37,8 @@ def denoise(
     batch_size: BatchOption = 256,
     workers: WorkersOption = None,
     on_error: OnErrorOption = "skip",
+    max_failures: FailuresOption = None,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,6 +63,8 @@ def denoise(
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
+            max_failures=max_failures,
+            resume=resume,
             overwrite=overwrite,
             progress=show,
         )

@@ -11,6 +11,7 @@ from aekit.cli.common import (
     ModelOption,
     OverwriteOption,
     ProviderOption,
+    ResumeOption,
     ThreadsOption,
     WorkersOption,
     finish,
@@ -44,6 +45,7 @@ def reconstruct(
     threads: ThreadsOption = None,
     batch_size: BatchOption = 256,
     workers: WorkersOption = None,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -65,6 +67,7 @@ def reconstruct(
             original_size=original_size,
             batch_size=batch_size,
             workers=workers,
+            resume=resume,
             overwrite=overwrite,
             progress=show,
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aekit.bundle import Bundle
 from aekit.errors import BundleError, OptionError, ProviderError, ShapeError
 from aekit.images import Pixels
-from aekit.providers import RunningSession, open_session
+from aekit.providers import RunningSession, open_session, run_session
 from aekit.spec import ModelSpec
 from aekit.workers import cores
 
@@ -155,14 +155,14 @@ class Codec:
     def _run(self, role: str, output: str, name: str, rows: npt.NDArray[Any], out: Any, batch_size: int) -> None:
         if batch_size < 1:
             raise OptionError("batch size", expected="1 or more", found=str(batch_size))
-        session = self._session(role).session
+        running = self._session(role)
         dtype = np.uint8 if role == "encoder" else np.float32
         size = min(batch_size, -(-len(rows) // self.runs) or 1)
 
         def run(start: int) -> None:
             batch = np.ascontiguousarray(rows[start : start + size], dtype)
             try:
-                values = session.run([output], {name: batch})[0]
+                values = run_session(running, output, name, batch)
             except Exception as error:  # onnxruntime raises its own classes, without a public base
                 reason = str(error).split("\n")[0][:300]
                 raise ProviderError(

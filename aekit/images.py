@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from aekit.errors import ImageError, ShapeError, SourceError
 from aekit.png import read_plain
@@ -96,6 +96,8 @@ def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int
     """
     if (plain := read_plain(path, MAX_PIXELS)) is not None:
         return fit(plain, geometry), plain.size
+    from PIL import ImageOps  # with much that plain PNG files need nothing of
+
     with _reading(path) as image:
         size = _upright(image, image.size)
         if image.format == "JPEG":
@@ -103,7 +105,8 @@ def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int
             # A gray model needs luma alone; a CMYK file must not be told to become RGB by the JPEG library.
             mode = _PLAIN[geometry.channels] if image.mode in ("L", "RGB") else image.mode
             image.draft(mode, _upright(image, wanted))
-        return fit(ImageOps.exif_transpose(image), geometry), size
+        ImageOps.exif_transpose(image, in_place=True)  # which spares a copy
+        return fit(image, geometry), size
 
 
 def native_form(path: Path) -> tuple[tuple[int, int], bool]:

@@ -7,11 +7,12 @@ takes its name when it is whole.
 import contextlib
 import hashlib
 import json
+import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from aekit._version import __version__
 from aekit.codec import BATCH_SIZE, Codec
@@ -340,7 +341,7 @@ def _png_records(codes: StoredCodes) -> list[Record]:
     records = list(codes.records())
     if not records:
         return [Record(name) for name in numbered(len(codes))]
-    paths = png_paths([str(PurePosixPath(record.path)) for record in records])
+    paths = png_paths([posixpath.normpath(record.path) for record in records])
     out = []
     seen = set[str]()
     for record, path in zip(records, paths, strict=True):

@@ -251,7 +251,7 @@ def png_paths(paths: Sequence[str]) -> list[str]:
     # Names are compared folded, because some file systems take A.png and a.png for one file.
     stems = Counter(_stem(path) for path in paths)
     inputs = {path.casefold() for path in paths}
-    parents = {PurePosixPath(path.rpartition("/")[0].casefold()) for path in paths}
+    parents = map(PurePosixPath, {path.rpartition("/")[0].casefold() for path in paths})
     folders = {str(folder) for parent in parents for folder in (parent, *parent.parents)}
 
     def target(path: str) -> str:

@@ -6,7 +6,10 @@ error, and `auto` says what it took.
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 from aekit.errors import ProviderError
 
@@ -31,6 +34,10 @@ _AUTO = ("cuda", "coreml", "directml", "cpu")
 """What `auto` tries, in order: providers that run any float graph without compiling it first."""
 
 
+_ON_GPU = ("cuda", "tensorrt", "directml", "webgpu")
+"""Providers with memory of their own."""
+
+
 @dataclass(frozen=True)
 class RunningSession:
     """A session and the provider it runs on, proved."""
@@ -41,19 +48,35 @@ class RunningSession:
     """A name of PROVIDERS."""
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """The settings of a session; see open_session."""
+
+    threads: int | None
+    spinning: bool
+    profile: Path | None
+
+
 def open_session(
-    graph: bytes, provider: str = "auto", *, threads: int | None = None, spinning: bool = True
+    graph: bytes,
+    provider: str = "auto",
+    *,
+    threads: int | None = None,
+    spinning: bool = True,
+    profile: Path | None = None,
 ) -> RunningSession:
     """A session on `graph` that runs on `provider`, and on nothing else if it was named.
 
     `threads` bounds the CPU threads inside an operator; None leaves it to onnxruntime, which takes every core.
     `spinning` lets them wait in a busy loop, which answers sooner and takes the core from whatever else has work.
+    `profile` is how the name of a file begins in which onnxruntime notes every node it ran.
 
     Raises ProviderError if the name is unknown, this onnxruntime lacks the provider, or the provider does not carry the
     whole graph.
     """
+    wanted = _Wanted(threads, spinning, profile)
     if provider == "auto":
-        return _open_best(graph, threads, spinning)
+        return _open_best(graph, wanted)
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}", expected=f"auto or one of {', '.join(PROVIDERS)}")
     import onnxruntime as ort
@@ -66,10 +89,10 @@ def open_session(
             found=", ".join(here),
             fix="install the onnxruntime wheel that has it, alone: two of them in one environment collide",
         )
-    return RunningSession(_session(graph, provider, threads, spinning), provider)
+    return RunningSession(_session(graph, provider, wanted), provider)
 
 
-def _open_best(graph: bytes, threads: int | None, spinning: bool) -> RunningSession:
+def _open_best(graph: bytes, wanted: _Wanted) -> RunningSession:
     import onnxruntime as ort
 
     offered = ort.get_available_providers()
@@ -77,20 +100,22 @@ def _open_best(graph: bytes, threads: int | None, spinning: bool) -> RunningSess
     for name in _AUTO:
         if PROVIDERS[name] in offered:
             try:
-                return RunningSession(_session(graph, name, threads, spinning), name)
+                return RunningSession(_session(graph, name, wanted), name)
             except ProviderError as error:
                 problem = error
     raise problem or ProviderError("no usable provider", found=", ".join(offered))
 
 
-def _session(graph: bytes, provider: str, threads: int | None, spinning: bool) -> Any:
+def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3  # its warnings repeat what is checked below; errors still raise
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if not spinning:
+    if wanted.threads is not None:
+        options.intra_op_num_threads = wanted.threads
+    if wanted.profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(wanted.profile)
+    if not wanted.spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != "cpu":
         # Proof that no node was quietly given to the CPU: onnxruntime then refuses to make the session.
@@ -108,3 +133,15 @@ def _session(graph: bytes, provider: str, threads: int | None, spinning: bool) -
         )
     session.disable_fallback()
     return session
+
+
+def run_session(running: RunningSession, output: str, name: str, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One output of a run on `batch`, the input called `name`; on a GPU through an IO binding, which copies each way
+    once and leaves out what is not asked for."""
+    if running.provider not in _ON_GPU:
+        return running.session.run([output], {name: batch})[0]
+    binding = running.session.io_binding()
+    binding.bind_cpu_input(name, batch)
+    binding.bind_output(output)
+    running.session.run_with_iobinding(binding)
+    return binding.copy_outputs_to_cpu()[0]

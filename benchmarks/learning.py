@@ -225,9 +225,10 @@ PARTS: dict[str, Callable[[Bench], Rows]] = {
 }
 
 
-def section(name: str, rows: Rows) -> str:
-    """A part's table below its question."""
-    return f"## {(PARTS[name].__doc__ or '').splitlines()[0]}\n\n{table(rows)}"
+def section(name: str, rows: Rows, where: dict[str, Any]) -> str:
+    """A part's table below its question, and the machine it ran on."""
+    facts = ", ".join(f"{key} {value}" for key, value in where.items())
+    return f"## {(PARTS[name].__doc__ or '').splitlines()[0]}\n\n{table(rows)}\n\nOn: {facts}."
 
 
 def main() -> None:
@@ -241,14 +242,14 @@ def main() -> None:
     bench = Bench(folder.resolve(), arguments.quick)
     file = "learning-quick" if arguments.quick else "learning"
     results = load(file)  # of parts that this call leaves out
+    machines: dict[str, Any] = results.setdefault("machines", {})
     for name in arguments.only.split(","):
-        results[name] = PARTS[name](bench)
-        print(f"\n{section(name, results[name])}\n", flush=True)
-        results["machine"] = machine()
-        where = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+        results[name], machines[name] = PARTS[name](bench), machine()
+        sections = {part: section(part, results[part], machines[part]) for part in PARTS if part in results}
+        print(f"\n{sections[name]}\n", flush=True)
         note = "Rough figures of a --quick run. " if arguments.quick else ""
-        head = f"# Learning\n\n{note}Made by `python benchmarks/learning.py` on: {where}."
-        save(file, results, "\n\n".join([head, *(section(part, results[part]) for part in PARTS if part in results)]))
+        head = f"# Learning\n\n{note}Made by `python benchmarks/learning.py`, part by part."
+        save(file, results, "\n\n".join([head, *sections.values()]))
     print(f"models and pictures: {folder}")
 
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from aekit._version import __version__
 from aekit.bundle import MANIFEST, MAX_TABLES_DIM, Bundle, pack_tables, write_bundle
 from aekit.codec import Codec
 from aekit.entropy import FrequencyTables
+from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
 from aekit.export.graphs import (
     OPSET,
@@ -22,7 +25,8 @@ from aekit.export.graphs import (
     export_graph,
     finish_graph,
 )
-from aekit.export.parity import measure_parity
+from aekit.export.parity import VariantCost, fastest, measure_parity, measure_variant
+from aekit.export.quantize import CALIBRATED_ON, VARIANTS, make_variant
 from aekit.images import Pixels
 from aekit.outputs import staged_folder
 from aekit.sampling import LatentGaussian
@@ -35,23 +39,27 @@ from aekit.training.trainer import load_network
 _BATCH = 1000
 
 
-def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = False) -> Bundle:
-    """Export the weights of `run` to the model folder `out`.
+def export_run(run: Run, data: TrainingData, out: Path, *, variant: str = "fp32", overwrite: bool = False) -> Bundle:
+    """Export the weights of `run` to the model folder `out`, in precision `variant`: fp32, fp16, int8, or auto.
 
     `data` is what the run was trained on: the training images calibrate the code units, unless training fixed them, and
-    the validation images measure.
+    int8; the validation images measure. `auto` keeps the fastest on this machine's CPU of those that cost at most
+    MOST_AUTO_DB.
 
-    Raises ParityError if the graphs differ from torch by more than is allowed, OutputExists if `out` is taken,
-    CheckpointError if the run's weights can't be read. Nothing is left behind then.
+    Raises ParityError if the graphs differ from torch, or a variant from fp32, by more than is allowed, OutputExists if
+    `out` is taken, CheckpointError if the run's weights can't be read. Nothing is left behind then.
     """
-    with staged_folder(out, MANIFEST, overwrite=overwrite) as folder:
+    if variant not in (*VARIANTS, "auto"):
+        raise OptionError("--variant", expected=f"auto or one of {', '.join(VARIANTS)}", found=repr(variant))
+    with staged_folder(out, MANIFEST, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as beside:
+        scratch = Path(beside)
         network = load_network(run)
         latents = _latents(network, data.train)
         scale = network.objective.code_scale(network)
         units = CodeUnits.calibrated(latents) if scale is None else CodeUnits.on_grid(scale)
         encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
         folded = network.folded()
-        spec, variant = run.config.spec(run.geometry), "fp32"
+        spec = run.config.spec(run.geometry)
         image, latent = torch.zeros((2, *run.geometry.shape), dtype=torch.uint8), torch.zeros(2, spec.code_dim)
         models = {
             "encoder": export_graph(EncoderGraph(folded, units), image, ["image"], ["latent", "code"]),
@@ -60,22 +68,38 @@ def export_run(run: Run, data: TrainingData, out: Path, *, overwrite: bool = Fal
         for model in models.values():
             check_dimensions(model, run.geometry, spec.code_dim)
         model_id = identity(spec, run.config.options, {**network.state_dict(), **units.state_dict()})
-        graphs = {role: finish_graph(model, spec, model_id, variant) for role, model in models.items()}
 
-        # The staged folder already is a whole model, so the graphs are measured through the Codec that users run.
-        write_bundle(folder, graphs, spec, model_id, variant, {})
-        codec = Codec.load(folder, provider="cpu")
+        def write(place: Path, variant: str, models: dict[str, onnx.ModelProto], facts: dict[str, Any]) -> Codec:
+            """A whole model in the folder `place`, opened by the Codec that users run: what is measured ships."""
+            place.mkdir(exist_ok=True)
+            graphs = {role: finish_graph(model, spec, model_id, variant) for role, model in models.items()}
+            write_bundle(place, graphs, spec, model_id, variant, facts)
+            return Codec.load(place, provider="cpu")
+
+        made = {"fp32": models}
+        codec = write(scratch / "fp32", "fp32", models, {})
         facts: dict[str, Any] = {
             "made_by": f"aekit {__version__}, torch {torch.__version__}, opset {OPSET}",
             "training": {**data.facts(), "run_id": run.run_id},
             "latent": _latent_gaussian(network, units, latents).to_dict(),
             "parity": measure_parity(encoder, decoder, codec, data.validation).to_dict(),
-            "validation": storage_cost(codec, data.validation),
         }
+        measured = dict[str, VariantCost]()
+        for name in {"fp32": (), "auto": VARIANTS[1:]}.get(variant, (variant,)):
+            samples = {"encoder": data.train, "decoder": codec.encode(data.train[:CALIBRATED_ON])}
+            made[name] = {role: make_variant(model, name, samples[role]) for role, model in models.items()}
+            measured[name] = measure_variant(codec, write(scratch / name, name, made[name], {}), data.validation)
+            if variant != "auto":
+                measured[name].check(name)
+        kept = fastest(measured) if variant == "auto" else variant
+        facts["validation"] = storage_cost(Codec.load(scratch / kept, provider="cpu"), data.validation)
+        if measured:
+            facts["variants"] = {name: cost.to_dict() for name, cost in measured.items()}
         if spec.code_dim <= MAX_TABLES_DIM:
-            # Of the codes that the graph itself gives: those are what an archive will hold.
-            facts["tables"] = pack_tables(FrequencyTables.fit(codec.encode(data.train, "uint8")))
-        write_bundle(folder, graphs, spec, model_id, variant, facts)
+            # Of the codes that the kept graph gives: those are what an archive will hold.
+            codes = Codec.load(scratch / kept, provider="cpu").encode(data.train, "uint8")
+            facts["tables"] = pack_tables(FrequencyTables.fit(codes))
+        write(folder, kept, made[kept], facts)
     return Bundle.read(out)
 
 

@@ -125,6 +125,7 @@ def strip_traces(model: onnx.ModelProto) -> None:
 
 def finish_graph(model: onnx.ModelProto, spec: ModelSpec, model_id: str, variant: str) -> bytes:
     """Check the graph, put the model's facts into it and serialise it."""
+    del model.metadata_props[:]
     for key, value in graph_metadata(spec, model_id, variant).items():
         model.metadata_props.add(key=key, value=value)
     model.producer_name, model.producer_version = "aekit", ""

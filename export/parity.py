@@ -1,6 +1,11 @@
-"""Parity: the shipped Codec against torch, on real validation images. What is verified is what ships."""
+"""Parity: the shipped Codec against torch, and variants against fp32, on real validation images. What is verified is
+what ships."""
 
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +13,7 @@ import torch
 
 from aekit.codec import Codec
 from aekit.errors import ParityError
+from aekit.evaluation.metrics import mse, psnr
 from aekit.export.graphs import DecoderGraph, EncoderGraph
 from aekit.images import Pixels
 
@@ -20,6 +26,12 @@ MOST_LEVELS = 1
 """Largest pixel difference, levels of 255."""
 TIE = 0.01
 """Distance from a half, code units, within which two latents may round to different codes."""
+MOST_VARIANT_DB = 0.5
+"""Largest cost of a variant that was asked for by name, dB of PSNR."""
+MOST_AUTO_DB = 0.1
+"""Largest cost of one that `auto` may choose."""
+_TIMED, _PASSES = 256, 7
+"""Images in a timed run, and how often it is timed."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +81,86 @@ def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, i
     if worst_level > MOST_LEVELS:
         raise ParityError("the decoder graph", expected=f"images within {MOST_LEVELS} level", found=f"{worst_level}")
     return Parity(len(images), worst_latent, ties, worst_level, pixels)
+
+
+@dataclass(frozen=True)
+class VariantCost:
+    """What a variant costs and saves beside fp32, both through the shipped Codec on one CPU thread."""
+
+    images: int
+    """Images compared."""
+    latent_difference: float
+    """Largest, in code units, divided by the latents' range."""
+    cost_db: float
+    """Loss of PSNR where both graphs are of the variant, dB."""
+    encoder_cost_db: float
+    """The same where the decoder is fp32's, dB."""
+    encoder_speed: float
+    """Images a second over those of fp32, on the machine that exported."""
+    decoder_speed: float
+    bytes: int
+    """Size of both graphs."""
+
+    def check(self, name: str) -> None:
+        """Raise ParityError if it costs more than MOST_VARIANT_DB."""
+        if not self.cost_db <= MOST_VARIANT_DB:
+            raise ParityError(
+                f"the variant {name}",
+                expected=f"a cost of at most {MOST_VARIANT_DB} dB",
+                found=f"{self.cost_db:.2f} dB",
+                fix="export fp32, or --variant auto, which keeps what is good enough",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+
+def fastest(measured: dict[str, VariantCost]) -> str:
+    """The variant whose encoder, which runs on the device, is fastest, of fp32 and those that cost MOST_AUTO_DB or
+    less."""
+    speeds = {name: cost.encoder_speed for name, cost in measured.items() if cost.cost_db <= MOST_AUTO_DB}
+    return max({"fp32": 1.0, **speeds}.items(), key=lambda item: item[1])[0]
+
+
+def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost:
+    """Compare a variant with fp32 on images uint8 [n, H, W, C].
+
+    Raises ParityError if the variant's results depend on the batch.
+    """
+    images = images[:IMAGES]
+    latent_e, latent_v = exact.encode(images), variant.encode(images)
+    for batch in BATCHES:
+        if not np.allclose(variant.encode(images, batch_size=batch), latent_v, atol=0.1):
+            raise ParityError(
+                f"the variant {variant.bundle.variant}", expected="one result", found="another by the batch"
+            )
+    errors = [
+        mse(images, decoder.decode(latents))
+        for decoder, latents in ((exact, latent_e), (exact, latent_v), (variant, latent_v))
+    ]
+    span = max(float(np.ptp(latent_e)), 1.0)
+    timed = np.resize(images, (_TIMED, *images.shape[1:]))
+    latents = np.resize(latent_e, (_TIMED, latent_e.shape[1]))
+    alone = [Codec(codec.bundle, "cpu", threads=1) for codec in (exact, variant)]
+    return VariantCost(
+        len(images),
+        float(np.abs(latent_v - latent_e).max()) / span,
+        psnr(errors[0]) - psnr(errors[2]),
+        psnr(errors[0]) - psnr(errors[1]),
+        _speed(*(partial(codec.encode, timed) for codec in alone)),
+        _speed(*(partial(codec.decode, latents) for codec in alone)),
+        sum(entry["bytes"] for entry in variant.bundle.manifest["files"].values()),
+    )
+
+
+def _speed(exact: Callable[[], object], variant: Callable[[], object]) -> float:
+    """How many times as fast the second is: the median over alternating passes, after one that warms up."""
+    ratios = []
+    for _ in range(_PASSES + 1):
+        began = time.perf_counter()
+        exact()
+        between = time.perf_counter()
+        variant()
+        ratios.append((between - began) / (time.perf_counter() - between))
+    return statistics.median(ratios[1:])

@@ -1,8 +1,9 @@
 """providers: a named provider carries the whole graph or is an error; auto says what it took."""
 
+import numpy as np
 import onnxruntime
 import pytest
-from conftest import TINY
+from conftest import TINY, made_images
 
 from aekit.codec import Codec
 from aekit.errors import ProviderError
@@ -48,3 +49,13 @@ def test_a_graph_that_does_not_load_is_one_line(provider: str) -> None:
 
 def test_every_name_stands_for_one_that_onnxruntime_knows() -> None:
     assert set(PROVIDERS.values()) <= set(onnxruntime.get_all_providers())
+
+
+def test_what_a_binding_gives_is_what_a_run_gives(tiny_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way GPU sessions run, taken by the CPU's: onnxruntime binds there too."""
+    images = made_images(10)
+    plain = tiny_codec.encode(images), tiny_codec.encode(images, "uint8"), tiny_codec.reconstruct(images)
+    monkeypatch.setattr("aekit.providers._ON_GPU", ("cpu",))
+    bound = tiny_codec.encode(images), tiny_codec.encode(images, "uint8"), tiny_codec.reconstruct(images)
+    for a, b in zip(plain, bound, strict=True):
+        assert np.array_equal(a, b)

@@ -29,7 +29,7 @@ from aekit.sources import Record
 U8 = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """An image of an archive."""
 

@@ -10,15 +10,20 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from aekit._version import __version__
 from aekit.cli.common import note, report_error
 from aekit.errors import AekitError
 
-COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info")
+COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info", "doctor")
 """Each is a function of a file of its name."""
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def _function(command: str) -> Callable[..., None]:
+    function: Callable[..., None] = getattr(import_module(f"aekit.cli.{command}"), command)
+    return function
 
 
 class _Commands(TyperGroup):
@@ -27,12 +32,18 @@ class _Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list in --help, for which a command's options need not be built."""
+        width = formatter.width - 6 - max(map(len, COMMANDS))
+        texts = [TyperCommand(name, help=_function(name).__doc__).get_short_help_str(width) for name in COMMANDS]
+        with formatter.section("Commands"):
+            formatter.write_dl(list(zip(COMMANDS, texts, strict=True)))
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        command = getattr(import_module(f"aekit.cli.{cmd_name}"), cmd_name)
-        alone.command(cmd_name, context_settings=_SETTINGS)(_interruptible(command))
+        alone.command(cmd_name, context_settings=_SETTINGS)(_interruptible(_function(cmd_name)))
         return typer.main.get_command(alone)
 
 

@@ -47,25 +47,22 @@ def _archive(path: Path) -> tuple[dict[str, Any], list[str]]:
 
     with Archive.open(path) as archive:
         header, size = archive.header, path.stat().st_size
-        blocks = [archive.block(place) for place in archive.places]
         failed = sum(place.inputs - place.rows for place in archive.places)
-        parts = {"codes": sum(len(block.codes) for block in blocks), "names": sum(len(block.names) for block in blocks)}
+        parts = {"codes": 0, "names": 0}
+        for place in archive.places:
+            block = archive.block(place)
+            parts["codes"] += len(block.codes)
+            parts["names"] += len(block.names)
         parts["container"] = size - sum(parts.values())
-        facts = {
-            **asdict(header),
-            "images": len(archive),
-            "failed": failed,
-            "blocks": len(blocks),
-            "bytes": size,
-            **parts,
-        }
+        counts = {"images": len(archive), "failed": failed, "blocks": len(archive.places), "bytes": size}
+        facts = {"path": str(path), **asdict(header), **counts, **parts}
     each = {name: count / max(len(archive), 1) for name, count in parts.items()}
     lines = [
         f"{path}: {len(archive):,} codes of {header.spec.code_dim} uint8, {size:,} bytes, "
         f"{size / max(len(archive), 1):.2f} an image: "
         + ", ".join(f"{name} {count:.2f}" for name, count in each.items()),
         f"  model {header.model_id}, {header.variant}, {header.spec.geometry}, tables {header.tables}",
-        f"  {len(blocks):,} blocks, all whole; {failed:,} more inputs could not be read"
+        f"  {facts['blocks']:,} blocks, all whole; {failed:,} more inputs could not be read"
         + ("" if header.named else "; the images have no paths"),
     ]
-    return {"path": str(path), **facts}, lines
+    return facts, lines

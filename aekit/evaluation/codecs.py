@@ -121,10 +121,10 @@ def code(codec: ImageCodec, pictures: Pixels, count: int, quality: int | None, c
     return Coded(quality, mse(pictures, decoded), size / count)
 
 
-def mosaic(images: Pixels, most: int = MOSAIC_IMAGES) -> Pixels:
-    """One picture uint8 [k·H, k·W, C] of k·k evenly spaced images, at most `most` and about MOSAIC_PIXELS of them."""
+def mosaic(images: Pixels, most: int = MOSAIC_IMAGES, most_pixels: int = MOSAIC_PIXELS) -> Pixels:
+    """One picture uint8 [k·H, k·W, C] of k·k evenly spaced images, as many as fit `most` and `most_pixels`."""
     count, height, width, channels = images.shape
-    side = max(1, math.isqrt(min(count, most, MOSAIC_PIXELS // (height * width))))
+    side = max(1, math.isqrt(min(count, most, most_pixels // (height * width))))
     tiles = _spaced(images, side * side).reshape(side, side, height, width, channels)
     return tiles.swapaxes(1, 2).reshape(side * height, side * width, channels)
 

@@ -15,7 +15,6 @@ from aekit.images import Pixels
 from aekit.training.augment import warp
 from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData
-from aekit.training.memory import keep_freed_memory
 from aekit.training.networks import make_network
 from aekit.training.optimizers import learning_rate, make_optimizer
 from aekit.training.reproducible import flushed_denormals, generator
@@ -35,7 +34,6 @@ class TrainLoop:
     """The network, its optimizer and the images: everything a step needs and changes."""
 
     def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
-        keep_freed_memory()
         self.config, self.device = config, torch.device(device)
         self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C], mapped where it is mapped
         self.validation = _tensor(data.validation).to(self.device)

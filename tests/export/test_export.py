@@ -1,6 +1,7 @@
 """Export: the graphs are what they should be, compute what torch does, and say nothing of where they were made."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from conftest import made_images
 from aekit.bundle import Bundle
 from aekit.codec import Codec
 from aekit.entropy import FrequencyTables
-from aekit.errors import OutputExists, ParityError
+from aekit.errors import OptionError, OutputExists, ParityError
 from aekit.evaluation.baselines import Pca
+from aekit.evaluation.metrics import mse, psnr
 from aekit.export.exporter import export_run, identity
 from aekit.export.graphs import OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
-from aekit.export.parity import measure_parity
+from aekit.export.parity import VariantCost, fastest, measure_parity
+from aekit.export.quantize import make_variant
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
@@ -178,3 +181,65 @@ def test_model_json_holds_no_path(tmp_path: Path) -> None:
     text = (export_run(run, data, tmp_path / "model").path / "model.json").read_text()
     assert str(tmp_path) not in text
     assert json.loads(text)["training"]["data"] == "array"
+
+
+@pytest.mark.parametrize(("name", "variants"), [("default-gray", ["int8", "fp16"]), ("conv-colour", ["int8"])])
+def test_variants_are_the_same_model_and_say_what_they_cost(tmp_path: Path, name: str, variants: list[str]) -> None:
+    settings, shape = NETWORKS[name]
+    run, data = trained(tmp_path, settings, shape)
+    exact = export_run(run, data, tmp_path / "fp32")
+    wanted = Codec.load(exact.path).encode(data.validation)
+    for variant in variants:
+        bundle = export_run(run, data, tmp_path / variant, variant=variant)
+        assert (bundle.model_id, bundle.variant) == (exact.model_id, variant)
+        cost = bundle.manifest["variants"][variant]
+        codec = Codec.load(bundle.path)
+        codes = codec.encode(data.validation)
+        # It is another graph, near enough to fp32's, and what model.json says of it is so.
+        assert not np.array_equal(codes, wanted)
+        assert np.abs(codes - wanted).max() / np.ptp(wanted) == pytest.approx(cost["latent_difference"], rel=1e-3)
+        errors = [
+            mse(data.validation, Codec.load(path).reconstruct(data.validation)) for path in (exact.path, bundle.path)
+        ]
+        assert psnr(errors[0]) - psnr(errors[1]) == pytest.approx(cost["cost_db"], abs=1e-4)
+        assert cost["cost_db"] < 0.5 and cost["encoder_speed"] > 0
+        nodes = onnx.load(bundle.path / "encoder.onnx").graph.node
+        kinds = {node.op_type for node in nodes}
+        assert ("DequantizeLinear" in kinds) == (variant == "int8")
+        # The code path is float: what rounds and clips is fed by no dequantised number.
+        makers = {output: node.op_type for node in nodes for output in node.output}
+        assert all(makers[node.input[0]] in ("Add", "Cast") for node in nodes if node.op_type == "Round")
+        # Each decodes the other's codes.
+        assert mse(data.validation, Codec.load(exact.path).decode(codes)) == pytest.approx(errors[0], rel=0.15)
+
+
+def test_auto_keeps_the_fastest_that_is_good_enough(tmp_path: Path) -> None:
+    settings, shape = NETWORKS["default-gray"]
+    run, data = trained(tmp_path, settings, shape)
+    bundle = export_run(run, data, tmp_path / "model", variant="auto")
+    measured = {name: VariantCost(**cost) for name, cost in bundle.manifest["variants"].items()}
+    assert set(measured) == {"fp16", "int8"}
+    assert bundle.variant == fastest(measured)
+
+    cost = VariantCost(1, 0.0, 0.05, 0.0, 2.0, 2.0, 1)
+    assert fastest({"int8": cost}) == "int8"
+    assert fastest({"int8": replace(cost, cost_db=0.11)}) == "fp32"
+    assert fastest({"int8": replace(cost, encoder_speed=0.9)}) == "fp32"
+    assert fastest({"int8": cost, "fp16": replace(cost, encoder_speed=2.1)}) == "fp16"
+
+
+def test_a_variant_that_costs_too_much_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, shape = NETWORKS["default-gray"]
+    run, data = trained(tmp_path, settings, shape)
+    # Calibrated on images of nothing, activations of real ones are cut off.
+    monkeypatch.setattr(
+        "aekit.export.exporter.make_variant",
+        lambda model, variant, inputs: make_variant(model, variant, np.zeros_like(inputs)),
+    )
+    with pytest.raises(ParityError, match=r"the variant int8: expected a cost of at most 0.5 dB, found [0-9.]+ dB"):
+        export_run(run, data, tmp_path / "model", variant="int8")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(OptionError, match="--variant: expected auto or one of fp32, fp16, int8, found 'int4'"):
+        export_run(run, data, tmp_path / "model", variant="int4")

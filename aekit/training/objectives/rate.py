@@ -38,6 +38,7 @@ _LEVELS = 256
 _RARE = 2.0**-30
 """Probabilities below this count as this: what a float32 difference of two sigmoids can tell from nothing."""
 _LAMBDA = 5e-4
+"""Where neither λ nor a size is given: digits of 28×28 pixels take about 13 bytes."""
 _NUMBERS = 3.0
 """Numbers in a code for each byte asked for. Those that round to few values cost more than they give while the network
 learns: with twice as many, codes became a tenth larger at the same error."""

@@ -1,0 +1,36 @@
+"""aekit doctor: what this install runs a model on."""
+
+from pathlib import Path
+
+import typer
+
+from aekit.cli.common import JsonOption, ModelOption, emit, note
+
+
+def doctor(model: ModelOption = Path("model"), as_json: JsonOption = False) -> None:
+    """Say what this install offers, and on what a session on the model truly runs; exit status 1 if something is wrong.
+
+    Without a model it looks at the install alone.
+    """
+    from aekit.bundle import MANIFEST, Bundle
+    from aekit.doctor import examine
+
+    there = (model / MANIFEST).exists()
+    report = examine(Bundle.read(model) if there else None)
+    lines = [
+        f"aekit {report.aekit}, Python {report.python}, {report.system}, {report.cores} cores",
+        "versions: " + ", ".join(f"{name} {version}" for name, version in report.versions.items()),
+        f"onnxruntime wheel: {', '.join(report.wheels) or 'none'}",
+        f"telemetry: {'on' if report.telemetry else 'off'}",
+        f"providers on offer: {', '.join(report.offered)}",
+    ]
+    if not there:
+        lines.append(f"no model at {model}: name one with --model to see what runs it")
+    for trial in report.trials:
+        placed = ", ".join(f"{count} nodes on {name}" for name, count in trial.nodes.items())
+        lines.append(f"{trial.graph} on {trial.provider}: {(trial.problem and f'no: {trial.problem}') or placed}")
+    emit(report.to_dict(), lines, as_json)
+    for problem in report.problems:
+        note(f"aekit doctor: {problem}")
+    if report.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,102 @@
+"""Variants of the graphs in reduced precision: fp16, and int8 calibrated on training images.
+
+encoder.onnx ──▶ Gemm, MatMul and Conv in 8 bits, weights per channel, activations by their range on training images
+                 (LayerNorm, GELU, the affine map to code units, Round and Clip stay in float32)
+             ──▶ or all but the code path in 16 bits
+"""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from aekit.errors import OptionError
+
+VARIANTS = ("fp32", "fp16", "int8")
+CALIBRATED_ON = 1000
+"""Training images at most that activations are calibrated on."""
+_BATCH = 250
+_IN_8_BITS = ["Gemm", "MatMul", "Conv"]
+"""ConvTranspose stays float: onnxruntime has no 8-bit kernel for it on CPUs."""
+_IN_32_BITS = ["Round", "Clip", "Cast", "Resize", "LayerNormalization"]
+"""What stays float in fp16: the code path, what 16 bits would hurt, and what CPUs have no kernel for."""
+
+
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    """Inputs of a graph, batch by batch."""
+
+    def __init__(self, name: str, rows: npt.NDArray[np.generic]) -> None:
+        self._batches = iter([{name: rows[start : start + _BATCH]} for start in range(0, len(rows), _BATCH)])
+
+    def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
+        return next(self._batches, None)
+
+
+def make_variant(model: onnx.ModelProto, variant: str, inputs: npt.NDArray[np.generic]) -> onnx.ModelProto:
+    """The graph in `fp16` or `int8`; `inputs` [n, …] are what its input is like, of which int8 is calibrated.
+
+    Raises OptionError for another name.
+    """
+    own = onnx.ModelProto()  # the tools change what they are given
+    own.CopyFrom(model)
+    if variant == "int8":
+        return _int8(own, inputs)
+    if variant == "fp16":
+        return _fp16(own)
+    raise OptionError("--variant", expected=" or ".join(VARIANTS), found=repr(variant))
+
+
+def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        out = Path(folder) / "int8.onnx"
+        quantize_static(
+            model,
+            out,
+            _Calibration(model.graph.input[0].name, inputs[:: max(len(inputs) // CALIBRATED_ON, 1)][:CALIBRATED_ON]),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_IN_8_BITS,
+            per_channel=True,
+            # Weights in 7 bits: without VNNI, x86 adds pairs of products in 16 bits, which 8 would overflow.
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        quantized: onnx.ModelProto = onnx.load(out)
+    return quantized
+
+
+def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    units = {"units.scale", "units.offset"}
+    in_code_units = [node.name for node in model.graph.node if units.intersection(node.input)]
+    with _quiet():
+        converted: onnx.ModelProto = convert_float_to_float16(
+            model,
+            keep_io_types=True,
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_IN_32_BITS],
+            node_block_list=in_code_units,
+        )
+    del converted.graph.value_info[:]  # of before
+    sorting = ONNXModel(converted)  # the tool puts its casts at the end
+    sorting.topological_sort()
+    return sorting.model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime's tools advise and warn on the root logger; parity judges the result."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

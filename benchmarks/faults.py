@@ -35,6 +35,8 @@ FORMS = {
 }
 LIMIT = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2); "
 LIMIT += "runpy.run_module('aekit', run_name='__main__')"
+HEADER_BYTES = 1000
+"""More than an archive's header takes, less than a block of it."""
 HANG = 300
 """Seconds after which a job counts as hanging."""
 
@@ -126,24 +128,42 @@ class Jobs:
             time.sleep(0.002)
         return False
 
+    def done(self, out: str) -> int:
+        """A measure of what a job has done for good: whole blocks of an archive, marks of the others."""
+        try:
+            if out == "codes.aek":
+                return max((self.folder / "codes.aek.part").stat().st_size - HEADER_BYTES, 0)
+            return (self.folder / f"{out}.journal").read_bytes().count(b'"mark"')
+        except FileNotFoundError:
+            return 0
+
+    def moved(self, out: str, running: "subprocess.Popen[str]") -> None:
+        """Wait until a job that goes on with another has done more, or has ended."""
+        before, until = self.done(out), time.monotonic() + HANG
+        while running.poll() is None and self.done(out) <= before and time.monotonic() < until:
+            time.sleep(0.002)
+
 
 def kills(jobs: Jobs, out: str, wanted: int) -> dict[str, Any]:
     """Kill jobs at random instants until there were enough, each resumed until it ends."""
     killed = finished = resumed = 0
+    journal = jobs.folder / f"{out}.journal"
     while killed < wanted:
         while True:
+            resumed += jobs.done(out) > 0
             running = jobs.start(out, None, "--resume")
             if killed < wanted:
-                jobs.begun(out, running)
-                time.sleep(jobs.rng.uniform(0, 0.8))
+                if jobs.begun(out, running) and jobs.rng.random() < 0.8:  # else as it begins, where little is done
+                    jobs.moved(out, running)
+                time.sleep(jobs.rng.uniform(0, 0.3))
                 if running.poll() is None:
                     running.kill()
                     running.communicate()
                     killed += 1
-                    if (jobs.folder / out).exists() and not (jobs.folder / f"{out}.journal").exists():
+                    if (jobs.folder / out).exists() and not journal.exists():
                         break  # killed after its work was done, which check looks at
                     continue
-            resumed += jobs.end(running)["resumed"] > 0
+            jobs.end(running)
             break
         jobs.check(out)
         finished += 1
@@ -189,7 +209,7 @@ def full_disks(jobs: Jobs, out: str, times: int) -> dict[str, Any]:
     stopped = resumed = 0
     for number in range(times):
         disk = jobs.folder / f"disk-{number}"
-        kilobytes = jobs.rng.randrange(100, size if out == "back" else max(jobs.images // 100, 200))
+        kilobytes = jobs.rng.randrange(*{"back": (100, size), "codes.aek": (12, 60)}.get(out, (100, 1000)))
         with small_disk(disk, kilobytes) as able:
             if not able:
                 break
@@ -241,7 +261,7 @@ def vanishing(jobs: Jobs, times: int) -> dict[str, Any]:
         result = json.loads(said)
         names = {str(path.relative_to(jobs.folder / "in")) for path in gone}
         skipped = {entry["path"] for entry in result["skipped"]}
-        rows = len(np.load(jobs.folder / "codes.npy", mmap_mode="r"))
+        rows = len(np.load(jobs.folder / "codes.npy", mmap_mode="r", allow_pickle=False))
         if running.returncode not in (0, 3) or not skipped <= names or rows != jobs.images - len(skipped):
             raise Wrong(f"files that vanish: status {running.returncode}, {len(skipped)} skipped, {rows} rows")
         faults += len(gone) + len(grown)

@@ -52,7 +52,7 @@ def test_kills_at_random_instants_change_nothing(work: Path, aekit: Run, out: st
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     run = [sys.executable, "-m", "aekit", command, source, "--out", out, *OPTIONS, "--resume", "--json"]
     rng, journal = random.Random(out), work / f"{out}.journal"
-    for _ in range(4):
+    for _ in range(3):
         with subprocess.Popen(run, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
             before, until = _marks(journal), time.monotonic() + 30
             more = rng.randrange(1, 6)
@@ -171,3 +171,17 @@ def test_files_that_vanish_or_grow_after_they_were_listed_cost_a_line_at_most(wo
     assert skipped["a/004.png"] == "No such file or directory"
     assert skipped["a/006.png"] == "not a regular file"
     assert summary.images == 396
+
+
+def test_the_readme_tells_the_figures_of_the_last_whole_run() -> None:
+    root = Path(__file__).parent.parent
+    results = json.loads((root / "benchmarks/results/faults.json").read_text())
+    killed = {row["output"]: row["faults"] for row in results["rows"] if row["fault"] == "killed"}
+    assert (
+        results["images"] >= 20_000
+        and min(killed.values()) >= 100
+        and set(killed) == {"codes.npy", "codes.aek", "back"}
+    )
+    total = results["total"]
+    said = f"{total['faults']:,} faults in {total['jobs']:,} jobs over {results['images']:,} images each"
+    assert said in " ".join((root / "README.md").read_text().split())

@@ -283,7 +283,9 @@ def _journaled(
 ) -> Iterator[Journal]:
     """The journal of a job whose output is `files`, which may be there already if `overwrite` says so."""
     _check_files(files, overwrite or resume)  # before anything that an earlier job has left is given up
-    with journaled(out.resolve() if out.suffix == ARCHIVE else out, facts, resume=resume) as journal:
+    with journaled(
+        out.resolve() if out.is_symlink() and out.suffix == ARCHIVE else out, facts, resume=resume
+    ) as journal:
         journal.take_back(*files)
         _check_files(files, overwrite)
         yield journal

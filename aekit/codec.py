@@ -188,7 +188,9 @@ class Codec:
         from concurrent.futures import ThreadPoolExecutor
 
         with _opening:
-            return self._runners.setdefault(os.getpid(), ThreadPoolExecutor(self.runs))
+            if (process := os.getpid()) not in self._runners:
+                self._runners[process] = ThreadPoolExecutor(self.runs)
+            return self._runners[process]
 
     def _session(self, role: str) -> RunningSession:
         key = os.getpid(), role

@@ -33,13 +33,15 @@ class Failed:
         for stop, block in blocks:
             start = stop - len(block.records)
             found = [(number, record) for number, record in enumerate(block.records, start) if record.error]
-            if found and self._fail:
-                raise ImageError(f"{found[0][1].path}: {found[0][1].error}")
-            if len(self.records) + len(found) > self._most:
+            # Those of the job that is resumed count too: it may have allowed more.
+            bad = [*self.records, *(record for _, record in found)]
+            if bad and self._fail:
+                raise ImageError(f"{bad[0].path}: {bad[0].error}")
+            if len(bad) > self._most:
                 raise TooManyFailures(
-                    f"{self._source.name}: {found[-1][1].path}: {found[-1][1].error}",
+                    f"{self._source.name}: {bad[-1].path}: {bad[-1].error}",
                     expected=f"at most {self._most:,} inputs that can't be read (--max-failures {self._said})",
-                    found=f"{len(self.records) + len(found):,} among the first {stop:,}",
+                    found=f"{len(bad):,} among the first {stop:,}",
                 )
             self.numbers.update(number for number, _ in found)
             self.records += [record for _, record in found]

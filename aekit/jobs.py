@@ -17,7 +17,6 @@ from pathlib import Path
 from aekit._version import __version__
 from aekit.codec import BATCH_SIZE, Codec
 from aekit.codefiles import ARCHIVE, StoredCodes, check_codes_out, codes_files, staged_codes
-from aekit.codes import index_path
 from aekit.errors import CodesError, OptionError
 from aekit.failures import Failed
 from aekit.images import MAX_PIXELS
@@ -150,7 +149,9 @@ def reconstruct(
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
     began = time.monotonic()
     rows = _matching(codes, only)
-    state = state_of_files(codes.path, index_path(codes.path))
+    # With or without the index: that decides what the pictures are called.
+    paths = "with" if codes.named else "without"
+    state = f"{len(codes):,} codes {paths} paths, {state_of_files(*codes_files(codes.path))}"
     others = {"the code file": state, "--only": only, "--original-size": original_size}
     facts = _facts("reconstruct", codec, batch_size, **others)
     with (

@@ -97,11 +97,13 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool, journal: Journa
     if (old / marker).is_file() and not folder.exists():  # a job was killed between its two renames, at the end
         os.replace(old, folder)
     check_folder_free(folder, marker, overwrite=overwrite)
-    check_folder_free(part, _STAMP, overwrite=True)
+    if journal is None or not journal.marks:  # else it is a job's own, which may have lost its stamp already
+        check_folder_free(part, _STAMP, overwrite=True)
     check_folder_free(old, marker, overwrite=True)
     with _write_errors(folder):
-        for left in (old,) if journal and journal.marks else (part, old):
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(old, marker)
+        if journal is None or not journal.marks:
+            _clear(part, _STAMP)
         try:
             part.mkdir(parents=True, exist_ok=True)
             (part / _STAMP).touch()
@@ -117,11 +119,21 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool, journal: Journa
                     os.replace(old, folder)
                 raise
             (folder / _STAMP).unlink()  # not before: a folder without it would never be cleared away
-            shutil.rmtree(old, ignore_errors=True)
+            _clear(old, marker)
         except BaseException as error:
             if journal is None or not journal.keeps(error):
-                shutil.rmtree(part, ignore_errors=True)
+                _clear(part, _STAMP)
             raise
+
+
+def _clear(folder: Path, marker: str) -> None:
+    """Remove a folder, its marker last: a job that is killed meanwhile leaves what the next one knows as ours."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != marker:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ _MODES = {b"\x08\0\0\0\0": "L", b"\x08\x02\0\0\0": "RGB"}
 """By bit depth, colour type, compression, filter and interlace method."""
 _RUN_LENGTHS = 3
 """zlib's strategy Z_RLE."""
+_MOST_BYTES = 2**24
+"""Larger files are Pillow's, for which they are no burden."""
 _HARMLESS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7}
 """Chunks that change neither the pixels nor their meaning here, and their lengths."""
 
@@ -28,7 +30,9 @@ def read_plain(path: str | Path, max_pixels: int) -> Image.Image | None:
     if not str(path).lower().endswith(".png"):  # others are not worth a look; a PNG of another name is Pillow's
         return None
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+        found = os.stat(path)
+        # Opening a pipe would wait for ever; and what is read whole must be no larger than a PNG file has to be.
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
             return None
         with open(path, "rb", buffering=0) as file:
             head = file.read(33)

@@ -85,20 +85,22 @@ def export_run(run: Run, data: TrainingData, out: Path, *, variant: str = "fp32"
             "parity": measure_parity(encoder, decoder, codec, data.validation).to_dict(),
         }
         measured = dict[str, VariantCost]()
+        # Spread over all of them: a folder's first images may be of one class.
+        spread = data.train[:: max(len(data.train) // CALIBRATED_ON, 1)][:CALIBRATED_ON]
+        samples = {"encoder": spread, "decoder": codec.encode(spread)}
         for name in {"fp32": (), "auto": VARIANTS[1:]}.get(variant, (variant,)):
-            samples = {"encoder": data.train, "decoder": codec.encode(data.train[:CALIBRATED_ON])}
             made[name] = {role: make_variant(model, name, samples[role]) for role, model in models.items()}
             measured[name] = measure_variant(codec, write(scratch / name, name, made[name], {}), data.validation)
             if variant != "auto":
                 measured[name].check(name)
         kept = fastest(measured) if variant == "auto" else variant
-        facts["validation"] = storage_cost(Codec.load(scratch / kept, provider="cpu"), data.validation)
+        shipped = Codec.load(scratch / kept, provider="cpu")
+        facts["validation"] = storage_cost(shipped, data.validation)
         if measured:
             facts["variants"] = {name: cost.to_dict() for name, cost in measured.items()}
         if spec.code_dim <= MAX_TABLES_DIM:
             # Of the codes that the kept graph gives: those are what an archive will hold.
-            codes = Codec.load(scratch / kept, provider="cpu").encode(data.train, "uint8")
-            facts["tables"] = pack_tables(FrequencyTables.fit(codes))
+            facts["tables"] = pack_tables(FrequencyTables.fit(shipped.encode(data.train, "uint8")))
         write(folder, kept, made[kept], facts)
     return Bundle.read(out)
 

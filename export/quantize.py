@@ -58,7 +58,7 @@ def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.Model
         quantize_static(
             model,
             out,
-            _Calibration(model.graph.input[0].name, inputs[:: max(len(inputs) // CALIBRATED_ON, 1)][:CALIBRATED_ON]),
+            _Calibration(model.graph.input[0].name, inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_IN_8_BITS,
             per_channel=True,

@@ -71,7 +71,7 @@ class TrainLoop:
         loss.backward()
         self.optimizer.step()
         self.step += 1
-        if self.step % _STEER_EVERY == 0:
+        if self.network.learned is not None and self.step % _STEER_EVERY == 0:
             self.steer()
         if config.ema and self.step % _EMA_EVERY == 0:
             # A short memory at first: the average covers at most about a tenth of the steps so far.

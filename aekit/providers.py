@@ -4,7 +4,9 @@ onnxruntime falls back to the CPU with a mere warning. Here a named provider eit
 error, and `auto` says what it took.
 """
 
+import importlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,27 @@ _AUTO = ("cuda", "coreml", "directml", "cpu")
 
 _ON_GPU = ("cuda", "tensorrt", "directml", "webgpu")
 """Providers with memory of their own."""
+
+
+def onnxruntime() -> Any:
+    """The module, imported. INT and TERM wait meanwhile: its C++ would make an ImportError of the KeyboardInterrupt."""
+    import signal
+    import threading
+
+    if "onnxruntime" in sys.modules or threading.current_thread() is not threading.main_thread():
+        return importlib.import_module("onnxruntime")
+    came = list[int]()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}  # not those that are ignored
+    for number in held:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        return importlib.import_module("onnxruntime")
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @dataclass(frozen=True)
@@ -79,7 +102,7 @@ def open_session(
         return _open_best(graph, wanted)
     if provider not in PROVIDERS:
         raise ProviderError(f"provider {provider!r}", expected=f"auto or one of {', '.join(PROVIDERS)}")
-    import onnxruntime as ort
+    ort = onnxruntime()
 
     offered = ort.get_available_providers()
     if PROVIDERS[provider] not in offered:
@@ -93,7 +116,7 @@ def open_session(
 
 
 def _open_best(graph: bytes, wanted: _Wanted) -> RunningSession:
-    import onnxruntime as ort
+    ort = onnxruntime()
 
     offered = ort.get_available_providers()
     problem: ProviderError | None = None
@@ -107,7 +130,7 @@ def _open_best(graph: bytes, wanted: _Wanted) -> RunningSession:
 
 
 def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
-    import onnxruntime as ort
+    ort = onnxruntime()
 
     options = ort.SessionOptions()
     options.log_severity_level = 3  # its warnings repeat what is checked below; errors still raise

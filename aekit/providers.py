@@ -57,8 +57,8 @@ def onnxruntime() -> Any:
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @dataclass(frozen=True)

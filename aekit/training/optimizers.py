@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -18,86 +18,108 @@ _WARM = 0.03
 """Share of a one-cycle run over which the rate rises."""
 
 
-class Tf1RMSProp(torch.optim.Optimizer):
+class _Optimizer(torch.optim.Optimizer):
+    """An optimizer with the same few averages of each parameter, which updates a group's parameters at once."""
+
+    averages: dict[str, float]
+    """The averages by name, with the value each begins at."""
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        self._kept: dict[int, list[list[Tensor]]] = {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over saved averages."""
+        super().load_state_dict(state_dict)
+        self._kept.clear()
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        assert closure is None
+        for number, group in enumerate(self.param_groups):
+            params = [param for param in group["params"] if param.grad is not None]
+            if params:
+                self.update(group, params, [param.grad for param in params], *self._averages(number, params))
+        return None
+
+    def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
+        """Change the parameters of a group and their averages, which come in the order of `averages`."""
+        raise NotImplementedError
+
+    def _averages(self, number: int, params: list[Tensor]) -> list[list[Tensor]]:
+        # Looking each up in the state takes as long as a small network's update; so they are kept while they are all.
+        kept = self._kept.get(number)
+        if kept is None or len(kept[0]) != len(params):
+            for param in params:
+                for name, start in self.averages.items():
+                    if name not in self.state[param]:
+                        self.state[param][name] = torch.full_like(param, start)
+            kept = [[self.state[param][name] for param in params] for name in self.averages]
+            if len(params) == len(self.param_groups[number]["params"]):
+                self._kept[number] = kept
+        return kept
+
+
+class Tf1RMSProp(_Optimizer):
     """RMSProp as TensorFlow 1 computes it, which the book's runs need.
 
     It differs from torch's in two ways: the mean square starts at 1, not 0, and epsilon stands inside the root
     (TensorFlow 1, RMSPropOptimizer: decay 0.9, momentum 0, epsilon 1e-10).
     """
 
+    averages: ClassVar = {"mean_square": 1.0}
+
     def __init__(self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
-        assert closure is None
-        for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            for param in params:
-                if not self.state[param]:
-                    self.state[param]["mean_square"] = torch.ones_like(param)
-            gradients = [param.grad for param in params]
-            mean_squares = [self.state[param]["mean_square"] for param in params]
-            torch._foreach_mul_(mean_squares, group["decay"])
-            torch._foreach_addcmul_(mean_squares, gradients, gradients, 1 - group["decay"])
-            roots = torch._foreach_add(mean_squares, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(params, gradients, roots, -group["lr"])
-        return None
+    def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
+        """Divide each gradient by the root of its mean square."""
+        (mean_squares,) = kept
+        torch._foreach_mul_(mean_squares, group["decay"])
+        torch._foreach_addcmul_(mean_squares, gradients, gradients, 1 - group["decay"])
+        roots = torch._foreach_add(mean_squares, group["eps"])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_addcdiv_(params, gradients, roots, -group["lr"])
 
 
-class FusedAdamW(torch.optim.Optimizer):
+class FusedAdamW(_Optimizer):
     """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel, called with as little around it as can be.
 
     torch.optim.AdamW counts the steps of each parameter in a tensor of its own and sorts parameters by device each
     step; on a small network that takes as long as the update. One count a group is enough here.
     """
 
+    averages: ClassVar = {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
-        assert closure is None
-        for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            if not params:
-                continue
-            for param in params:
-                if "exp_avg" not in self.state[param]:
-                    self.state[param]["exp_avg"] = torch.zeros_like(param)
-                    self.state[param]["exp_avg_sq"] = torch.zeros_like(param)
-            # The group's first parameter keeps it, with a gradient or without.
-            counted = self.state[group["params"][0]]
-            if "step" not in counted:
-                counted["step"] = torch.zeros((), device=params[0].device)
-            counted["step"] += 1
-            torch._fused_adamw_(
-                params,
-                [param.grad for param in params],
-                [self.state[param]["exp_avg"] for param in params],
-                [self.state[param]["exp_avg_sq"] for param in params],
-                [],
-                [counted["step"]] * len(params),
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-            )
-        return None
+    def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
+        """Decay the parameters, and move each by its average gradient over the root of its average square."""
+        # The group's first parameter keeps the count, with a gradient or without.
+        counted = self.state[group["params"][0]]
+        if "step" not in counted:
+            counted["step"] = torch.zeros((), device=params[0].device)
+        counted["step"] += 1
+        torch._fused_adamw_(
+            params,
+            gradients,
+            *kept,
+            [],
+            [counted["step"]] * len(params),
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:

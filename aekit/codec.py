@@ -31,6 +31,9 @@ DTYPES = ("float32", "float16", "uint8")
 BATCH_SIZE = 256
 """Images a run of the graph; results do not depend on it."""
 
+_BLOCK_BYTES = 2**26
+"""Pixels of a job's block that is larger than a batch."""
+
 _opening = threading.Lock()
 
 
@@ -93,6 +96,11 @@ class Codec:
     def threads(self) -> int:
         """CPU threads of a run."""
         return max((self._threads or cores()) // self.runs, 1)
+
+    def block(self, batch_size: int = BATCH_SIZE) -> int:
+        """Images that a job takes at a time: a batch for each run, or less where there are so many cores or pixels that
+        it would take much memory."""
+        return max(batch_size, min(batch_size * self.runs, _BLOCK_BYTES // self.spec.geometry.pixels))
 
     def provider(self, role: str) -> str:
         """The provider that runs `encoder` or `decoder`, proved by its session."""

@@ -18,7 +18,7 @@ import numpy as np
 from aekit._version import __version__
 from aekit.bundle import Bundle
 from aekit.errors import ProviderError
-from aekit.providers import PROVIDERS, open_session
+from aekit.providers import PROVIDERS, onnxruntime, open_session
 from aekit.workers import cores
 
 
@@ -75,8 +75,7 @@ class Report:
 
 def examine(bundle: Bundle | None) -> Report:
     """Look at the install and, if there is a model, run each graph of it that is there on each provider on offer."""
-    import onnxruntime as ort
-
+    ort = onnxruntime()
     names = {"onnxruntime", "numpy", "pillow", "typer"}
     installed = dict[str, str]()
     for found in distributions():  # in the order of sys.path: the first is the one that is imported

@@ -5,8 +5,6 @@ takes its name when it is whole.
 """
 
 import contextlib
-import hashlib
-import json
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +12,16 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from aekit._version import __version__
 from aekit.codec import BATCH_SIZE, Codec
 from aekit.codefiles import ARCHIVE, StoredCodes, check_codes_out, codes_files, staged_codes
 from aekit.errors import CodesError, OptionError
 from aekit.failures import Failed
 from aekit.images import MAX_PIXELS
-from aekit.journal import Journal, journaled
-from aekit.outputs import check_apart, check_folder_free, check_free
-from aekit.pictures import MARKER, Batch, numbered, png_paths, staged_pictures
+from aekit.journal import Journal
+from aekit.outputs import check_apart
+from aekit.pictures import Batch, PictureWriter, check_pictures_out, numbered, png_paths, staged_pictures
 from aekit.pipeline import reading
+from aekit.resuming import agreed_providers, job_facts, job_journal
 from aekit.sources import Block, FolderSource, Record, Source, state_of, state_of_files
 
 Progress = Callable[[int], None]
@@ -87,6 +85,8 @@ def compress(
     and raises OutputError if source, model or options are others; where nothing was left it simply starts.
     `max_failures`, a number or a percentage as `5%`, makes more failures than that an error, TooManyFailures.
     """
+    if out.suffix == ARCHIVE and out.is_symlink():
+        out = out.resolve()  # a link is to stay a link
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     failed = Failed(source, on_error, max_failures)
     check_apart(out, Path(source.name))
@@ -94,15 +94,15 @@ def compress(
     others = {"the source": state_of(source), "--dtype": kept_as, "--append": append}
     if append:
         others["the archive to append to"] = state_of_files(out)
-    facts = _facts("compress", codec, batch_size, **others)
+    facts = job_facts("compress", codec, batch_size, **others)
     with (
-        _journaled(out, files, facts, resume=resume, overwrite=overwrite or append) as journal,
+        job_journal(out, files, facts, resume=resume, overwrite=overwrite or append) as journal,
         staged_codes(out, codec.bundle, kept_as, journal, named=named, append=append) as writer,
     ):
         fresh, resumed = _without(source, writer.present), journal.inputs
         failed.restore(journal.marks)
-        with reading(fresh, codec.spec.geometry, batch_size * codec.runs, workers, resumed) as blocks:
-            provider = _proved(journal, codec, "encoder")  # while it opens, files are read already
+        with reading(fresh, codec.spec.geometry, codec.block(batch_size), workers, resumed) as blocks:
+            provider = agreed_providers(journal, codec, "encoder")  # while it opens, files are read already
             for block, mark in failed.checked(blocks):
                 writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
                 journal.mark(mark | writer.mark(sync=journal.due()))
@@ -144,7 +144,7 @@ def reconstruct(
     """
     codes.check_model(codec.bundle)
     check_apart(out, codes.path)
-    as_array = out.suffix == ".npy"
+    as_array = check_pictures_out(out)
     if original_size and (as_array or not codes.named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
     began = time.monotonic()
@@ -153,22 +153,18 @@ def reconstruct(
     paths = "with" if codes.named else "without"
     state = f"{len(codes):,} codes {paths} paths, {state_of_files(*codes_files(codes.path))}"
     others = {"the code file": state, "--only": only, "--original-size": original_size}
-    facts = _facts("reconstruct", codec, batch_size, **others)
-    with (
-        _journaled(out, [out], facts, resume=resume, overwrite=overwrite) as journal,
-        staged_pictures(
-            out,
-            codec.spec.geometry,
-            expected=len(codes) if rows is None else len(rows),
-            command="reconstruct",
-            model_id=codec.model_id,
-            original_size=original_size,
-            journal=journal,
-            overwrite=overwrite,
-            workers=workers,
-        ) as writer,
-    ):
-        provider = _proved(journal, codec, "decoder")
+    facts = job_facts("reconstruct", codec, batch_size, **others)
+    with _writing_pictures(
+        out,
+        codec,
+        len(codes) if rows is None else len(rows),
+        facts,
+        original_size=original_size,
+        workers=workers,
+        resume=resume,
+        overwrite=overwrite,
+    ) as (journal, writer):
+        provider = agreed_providers(journal, codec, "decoder")
         records = [] if as_array else _png_records(codes)
         if rows is not None and records:
             records = [records[row] for row in rows]
@@ -203,26 +199,22 @@ def denoise(
     """
     failed = Failed(source, on_error, max_failures)
     check_apart(out, Path(source.name))
-    as_array = out.suffix == ".npy"
+    as_array = check_pictures_out(out)
     if original_size and (as_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")
     began, geometry = time.monotonic(), codec.spec.geometry
     others = {"the source": state_of(source), "--original-size": original_size}
-    facts = _facts("denoise", codec, batch_size, **others)
-    with (
-        _journaled(out, [out], facts, resume=resume, overwrite=overwrite) as journal,
-        staged_pictures(
-            out,
-            geometry,
-            expected=len(source),
-            command="denoise",
-            model_id=codec.model_id,
-            original_size=original_size,
-            journal=journal,
-            overwrite=overwrite,
-            workers=workers,
-        ) as writer,
-    ):
+    facts = job_facts("denoise", codec, batch_size, **others)
+    with _writing_pictures(
+        out,
+        codec,
+        len(source),
+        facts,
+        original_size=original_size,
+        workers=workers,
+        resume=resume,
+        overwrite=overwrite,
+    ) as (journal, writer):
         names = numbered(len(source)) if source.paths is None else png_paths(source.paths)
         failed.restore(journal.marks)
         writer.restore(name for number, name in enumerate(names) if number not in failed.numbers)
@@ -243,61 +235,41 @@ def denoise(
                 done = mark["inputs"]
                 progress(done)
 
-        with reading(source, geometry, batch_size * codec.runs, workers, resumed) as blocks:
-            providers = _proved(journal, codec, "encoder", "decoder")
+        with reading(source, geometry, codec.block(batch_size), workers, resumed) as blocks:
+            providers = agreed_providers(journal, codec, "encoder", "decoder")
             writer.write(denoised(blocks))
         failed.check_any(writer.count)
     seconds = time.monotonic() - began
     return Summary(out, writer.count, tuple(failed.records), writer.bytes, seconds, providers, resumed=resumed)
 
 
-def _facts(command: str, codec: Codec, batch_size: int, **others: object) -> dict[str, object]:
-    """What a job's result depends on. That of the graphs is not known to depend on batches and threads, but nobody
-    promises that of every processor: a job that is resumed runs the very batches it would have run."""
-    if batch_size < 1:
-        raise OptionError("--batch-size", expected="1 or more", found=str(batch_size))
-    files = [codec.bundle.manifest.get(name) for name in ("files", "tables")]
-    return {
-        "the command": command,
-        "the version of aekit": __version__,
-        "the model": f"{codec.model_id} {codec.bundle.variant}",
-        "the graphs": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16],
-        "--batch-size": batch_size,
-        "runs of the graph at a time (--threads)": codec.runs,
-        "threads of a run (--threads)": codec.threads,
-        **others,
-    }
-
-
-def _proved(journal: Journal, codec: Codec, *roles: str) -> str:
-    """The providers that run these graphs, which a resumed job must share."""
-    providers = " and ".join({codec.provider(role): None for role in roles})
-    from onnxruntime import __version__ as version
-
-    journal.agree({"the provider": f"{providers} of onnxruntime {version}"})
-    return providers
-
-
 @contextlib.contextmanager
-def _journaled(
-    out: Path, files: Sequence[Path], facts: dict[str, object], *, resume: bool, overwrite: bool
-) -> Iterator[Journal]:
-    """The journal of a job whose output is `files`, which may be there already if `overwrite` says so."""
-    _check_files(files, overwrite or resume)  # before anything that an earlier job has left is given up
-    with journaled(
-        out.resolve() if out.is_symlink() and out.suffix == ARCHIVE else out, facts, resume=resume
-    ) as journal:
-        journal.take_back(*files)
-        _check_files(files, overwrite)
-        yield journal
-
-
-def _check_files(files: Sequence[Path], overwrite: bool) -> None:
-    for file in files:
-        if file.suffix in (".npy", ".jsonl", ARCHIVE):
-            check_free(file, overwrite=overwrite)
-        else:
-            check_folder_free(file, MARKER, overwrite=overwrite)
+def _writing_pictures(
+    out: Path,
+    codec: Codec,
+    expected: int,
+    facts: dict[str, object],
+    *,
+    original_size: bool,
+    workers: int | None,
+    resume: bool,
+    overwrite: bool,
+) -> Iterator[tuple[Journal, PictureWriter]]:
+    with (
+        job_journal(out, [out], facts, resume=resume, overwrite=overwrite) as journal,
+        staged_pictures(
+            out,
+            codec.spec.geometry,
+            expected=expected,
+            command=str(facts["the command"]),
+            model_id=codec.model_id,
+            original_size=original_size,
+            journal=journal,
+            overwrite=overwrite,
+            workers=workers,
+        ) as writer,
+    ):
+        yield journal, writer
 
 
 def _without(source: Source, present: frozenset[str]) -> Source:
@@ -319,7 +291,7 @@ def _decoded(
     """The images of all codes or of these rows from the first that is not done on, with their records if there are any.
     Codes before it are read all the same: they are checked as a whole."""
     done = 0
-    for batch in codes.batches(batch_size * codec.runs, rows):
+    for batch in codes.batches(codec.block(batch_size), rows):
         start, done = done, done + len(batch)
         if start >= first:
             mark = {"inputs": done, "skipped": []}

@@ -13,10 +13,12 @@ anything. Windows has no such lock: there, run one job at a time.
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,13 @@ class Journal:
     def inputs(self) -> int:
         """Inputs done."""
         return self.marks[-1]["inputs"] if self.marks else 0
+
+    @property
+    def kept(self) -> int:
+        """Inputs that a resumed job would not do again: those done, less what lay in an archive's unfinished block."""
+        whole = self.marks[-1].get("whole", math.inf) if self.marks else 0
+        found = bisect_right(self.marks, whole, key=lambda mark: mark.get("added", 0))
+        return self.marks[found - 1]["inputs"] if found else 0
 
     def begin(self, facts: dict[str, Any], *, resume: bool) -> None:
         """Take over what an earlier job left, if it is to be resumed, up to the first line that is not whole; what is
@@ -126,8 +135,8 @@ class Journal:
                 os.replace(path, part_of(path))
 
     def keeps(self, error: BaseException) -> bool:
-        """Whether what was written stays when `error` ends the job: something is done, and it was no fault in that."""
-        return bool(self.marks) and isinstance(error, _RESUMABLE)
+        """Whether what was written stays when `error` ends the job: it is of use, and there is no fault in it."""
+        return self.kept > 0 and isinstance(error, _RESUMABLE)
 
     def _write(self, entry: dict[str, Any]) -> None:
         text = json.dumps(entry).encode("ascii")
@@ -164,7 +173,7 @@ def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False) -> Iter
     except BaseException as error:
         keep = journal.keeps(error)
         if keep:
-            error.add_note(f"{journal.inputs:,} inputs are done and kept: --resume goes on with the others")
+            error.add_note(f"{journal.kept:,} inputs are done and kept: --resume goes on with the others")
         raise
     finally:
         if sys.platform == "win32":

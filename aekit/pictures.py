@@ -23,6 +23,7 @@ from PIL import Image
 
 from aekit._version import __version__
 from aekit.codes import crc_of_range
+from aekit.errors import OptionError
 from aekit.images import Pixels
 from aekit.journal import Journal, Mark
 from aekit.outputs import check_free, open_part, staged_file, staged_folder
@@ -75,6 +76,13 @@ class PictureWriter(ABC):
     @abstractmethod
     def write(self, batches: Iterable[Batch]) -> None:
         """Write all the images; batches are taken as the writing gets on, a few of them ahead."""
+
+
+def check_pictures_out(out: Path) -> bool:
+    """Whether images written to `out` become one array. Raises OptionError if its name is that of a code file."""
+    if out.suffix in (".aek", ".jsonl"):
+        raise OptionError(f"--out {out}", expected="a folder, or a name that ends in .npy", found="a code file's name")
+    return out.suffix == ".npy"
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ from aekit.images import SUFFIXES, Pixels, decode_file, find_images, fit_array, 
 from aekit.named_sets import NAMES, load_named_set
 from aekit.spec import Geometry
 
+_FIXES = {".aek": "`aekit reconstruct` decodes an archive", ".tar": "unpack it first", ".zip": "unpack it first"}
+"""What to do with files that are taken for sources of images."""
+
 _BLOCK = 1024
 """Images read at a time where a whole source is read; bounds memory beside the result."""
 
@@ -66,8 +69,8 @@ class Source(Protocol):
         """Images start to stop - 1, brought to the geometry."""
         ...
 
-    def native_geometry(self) -> tuple[set[tuple[int, int]], bool]:
-        """The images' own sizes, as a set of (height, width), and whether all are gray."""
+    def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
+        """The images' own sizes, as a set of (height, width), and how many are in colour and how many gray."""
         ...
 
 
@@ -88,17 +91,17 @@ class FolderSource:
     def read(self, start: int, stop: int, geometry: Geometry) -> Block:
         return read_files(self.root, self.paths[start:stop], geometry)
 
-    def native_geometry(self) -> tuple[set[tuple[int, int]], bool]:
+    def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
         sizes: set[tuple[int, int]] = set()
-        gray = True
+        kinds = [0, 0]
         for path in self.paths:
             try:
                 (width, height), plain = native_form(self.root / path)
             except ImageError:
                 continue  # it is reported when it is read
             sizes.add((height, width))
-            gray = gray and plain
-        return sizes, gray
+            kinds[plain] += 1
+        return sizes, (kinds[0], kinds[1])
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ class ArraySource:
     def read(self, start: int, stop: int, geometry: Geometry) -> Block:
         return Block(fit_array(self.array[start:stop], geometry))
 
-    def native_geometry(self) -> tuple[set[tuple[int, int]], bool]:
-        return {(self.array.shape[1], self.array.shape[2])}, self.array.shape[3] == 1
+    def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
+        count, *size, channels = self.array.shape
+        return {(size[0], size[1])}, (0, count) if channels == 1 else (count, 0)
 
 
 def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
@@ -159,6 +163,13 @@ def open_source(text: str, split: str = "test") -> Source:
         return FolderSource(path.parent, (path.name,))
     if path.suffix in (".npy", ".npz"):
         return ArraySource(text, load_images(path))
+    if path.suffix not in ("", ".gz") and "idx" not in path.name:
+        raise SourceError(
+            text,
+            expected=f"a folder, an .npy, .npz or idx file, or an image ({' '.join(sorted(SUFFIXES))})",
+            found=f"a {path.suffix} file",
+            fix=_FIXES.get(path.suffix, ""),
+        )
     return ArraySource(text, read_idx(path))
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 from test_cli import invoke
 
 from aekit import Archive, jobs
-from aekit.codec import Codec
+from aekit.codec import BATCH_SIZE, Codec, Codes
 from aekit.codefiles import open_codes
 from aekit.errors import AekitError
+from aekit.images import Pixels
 from aekit.pictures import MARKER
 from aekit.sources import ArraySource, open_source
 
@@ -117,6 +118,19 @@ def test_append_adds_what_is_new_and_leaves_the_rest(pictures: Path, tmp_path: P
     compress(pictures / "a/000.png", "codes.aek", "--append")  # another path, though the same image
     assert invoke("reconstruct", "codes.aek", "--out", "all")[0] == 0
     assert set(tree(tmp_path / "all")) == {*tree(pictures), "000.png", MARKER}
+
+
+def test_what_no_append_can_read_is_told_of_once(pictures: Path) -> None:
+    (pictures / "bad.png").touch()
+    compress("pictures", "codes.aek", "--append")
+    before = Path("codes.aek").read_bytes()
+    assert [record["path"] for record in compress("pictures", "codes.aek", "--append")["skipped"]] == ["bad.png"]
+    assert Path("codes.aek").read_bytes() == before
+    (pictures / "bad.png").write_bytes(b"another fault")
+    compress("pictures", "codes.aek", "--append")
+    with Archive.open("codes.aek") as archive:
+        errors = [record.error for record in archive.inputs() if record.error]
+    assert len(errors) == 2 and errors[0] == "empty file"
 
 
 def test_info_needs_no_model(pictures: Path, aekit: Run) -> None:
@@ -257,6 +271,45 @@ def test_ctrl_c_leaves_the_old_archive_alone(many: bytes, tmp_path: Path) -> Non
     assert running.returncode == 130
     assert said.startswith("aekit: interrupted; ") and len(said.splitlines()) == 1
     assert Path("codes.aek").read_bytes() == many
+
+
+class Interrupted(Codec):
+    """A codec whose user presses Ctrl-C when so many images are encoded."""
+
+    left = 0
+
+    def encode(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Codes:
+        self.left -= len(images)
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().encode(images, dtype, batch_size)
+
+
+@pytest.mark.parametrize(("images", "kept"), [(300, 0), (4800, 4096)])
+def test_of_an_append_whole_blocks_are_kept_and_known_failures_cost_none_of_them(
+    pictures: Path, images: int, kept: int
+) -> None:
+    """Of 4,096 inputs each; a mark a batch of 100, so a few images fewer count as done."""
+    for name in ("a/bad.png", "b/bad.png"):
+        (pictures / name).touch()
+    compress("pictures", "codes.aek")
+    shutil.copy("codes.aek", "whole.aek")
+    one = (pictures / "a/000.png").read_bytes()
+    for number in range(5000):
+        (pictures / f"a/{number:04d}.png").write_bytes(one)
+    compress("pictures", "whole.aek", "--append", "--batch-size", 100)
+    source, out, codec = open_source("pictures"), Path("codes.aek"), Interrupted.load(TINY, "cpu")
+    codec.left = images
+    with pytest.raises(KeyboardInterrupt) as caught:
+        jobs.compress(source, out, codec, append=True, batch_size=100)
+    notes = getattr(caught.value, "__notes__", [])
+    said = int(notes[0].split()[0].replace(",", "")) if notes else 0
+    assert kept - 120 < said <= kept  # the block began with what the archive held
+    assert out.with_name("codes.aek.journal").exists() == (kept > 0)
+    codec = Codec.load(TINY, "cpu")
+    done = jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
+    assert done.resumed == said
+    assert out.read_bytes() == Path("whole.aek").read_bytes()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")

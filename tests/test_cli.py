@@ -195,7 +195,10 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["compress", "empty", "--out", "codes.npy", "--model", TINY], "found none"),
         (["compress", "no\nwhere", "--out", "codes.npy", "--model", TINY, "--json"], r"no\nwhere: expected a folder"),
         (["compress", "bombs", "--out", "codes.npy", "--model", TINY], "over 89,478,485 pixels"),
-        (["info", "nowhere"], "nowhere: expected a model folder"),
+        (
+            ["info", "nowhere"],
+            "nowhere: expected a model folder, codes (NAME.npy) or an archive (NAME.aek), found nothing",
+        ),
     ]:
         assert said in one_line_error(aekit(*arguments))
     assert tree(tmp_path) == before
@@ -223,6 +226,12 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["denoise", "pictures", "--out", "new", "--on-error", "stop"], "skip or fail"),
         (["denoise", "bad", "--out", "new"], "at least one readable image"),
         (["denoise", "nowhere", "--out", "new"], "nowhere: expected a folder"),
+        (["denoise", "pictures", "--out", "new.aek"], "--out new.aek: expected a folder, or a name that ends in .npy"),
+        (["reconstruct", "codes.npy", "--out", "new.jsonl"], "--out new.jsonl: expected a folder, or a name"),
+        (["info", "codes.jsonl"], "codes.jsonl: expected a model folder, codes (NAME.npy) or an archive (NAME.aek)"),
+        (["evaluate", "pictures", "--run", "nowhere"], "--run nowhere: expected the model's run folder, found nothing"),
+        (["compress", "x.tar", "--out", "new.npy"], "found a .tar file; unpack it first"),
+        (["compress", "x.aek", "--out", "new.npy"], "found a .aek file; `aekit reconstruct` decodes an archive"),
         (["sample", "--out", "new.jpg"], "new.jpg: expected a name that ends in .png"),
         (["sample", "--out", "there.png"], "there.png: expected a path that is free"),
         (["sample", "--out", "new.png", "--n", "0"], "--n: expected 1 to 10,000 images, found 0"),
@@ -248,6 +257,8 @@ def test_each_mistake_is_a_named_error(
     (tmp_path / "lost.jsonl").unlink()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.png").touch()
+    for kind in ("aek", "tar"):
+        (tmp_path / f"x.{kind}").write_bytes(b"not read")
     shutil.copy(tmp_path / "pictures" / "a" / "000.png", tmp_path / "there.png")
     shutil.copytree(TINY, tmp_path / "old")
     rewrite(tmp_path / "old", latent=None)

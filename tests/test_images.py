@@ -274,7 +274,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     out, size = decode_file(path, WIDE)
     assert size == (24, 16)
     np.testing.assert_allclose(out.astype(int), colours(16, 24), atol=30 if suffix == "jpg" else 0)
-    assert FolderSource(tmp_path, (path.name,)).native_geometry() == ({(16, 24)}, False)
+    assert FolderSource(tmp_path, (path.name,)).native_geometry() == ({(16, 24)}, (1, 0))
 
 
 @pytest.mark.parametrize(

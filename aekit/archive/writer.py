@@ -45,7 +45,8 @@ class ArchiveWriter:
         self._limit = inputs_per_block(bundle.spec.code_dim)
         self._places = list[BlockPlace]()
         self._codes, self._records, self._inputs, self._text = list[U8](), list[Record](), 0, 0
-        self._drop = 0
+        self._added = self._drop = self._before = 0
+        self._failed = frozenset[tuple[str, str]]()
         self.held = 0
         """Codes of the archive that it goes on with."""
         self.count = 0
@@ -71,13 +72,17 @@ class ArchiveWriter:
                 self._write(old.block(place))
             for place in old.places[-1:]:
                 self.add(old.codes_of(place), old.records_of(place))
-            self.count = len(old)
+            self.count, self._added = len(old), 0
         self.held = len(old)
         self.present = frozenset(old.paths or ())
+        self._failed = frozenset((record.path, record.error) for record in old.inputs() if record.error)
 
     def add(self, codes: Codes, records: Sequence[Record]) -> None:
         """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included; none where images
         have no paths."""
+        # A file that can't be read is tried by each append, and told of once.
+        records = [record for record in records if not (record.error and (record.path, record.error) in self._failed)]
+        self._added += len(records) if self._named else len(codes)
         codes, records = self._undropped(np.asarray(codes), records)
         fitting = sum(not record.error for record in records) if self._named else len(codes)
         if codes.dtype != np.uint8 or codes.shape != (fitting, self._bundle.spec.code_dim):
@@ -88,16 +93,17 @@ class ArchiveWriter:
         self.count += len(codes)
 
     def mark(self, *, sync: bool) -> Mark:
-        """Nothing: blocks carry their own checksums; with `sync` they are brought to the disk."""
+        """Inputs `added` by the job, and those of them in `whole` blocks, which carry their own checksums. With `sync`
+        these are brought to the disk."""
         if sync:
             os.fsync(self._file.fileno())
-        return {}
+        return {"added": self._added, "whole": sum(place.inputs for place in self._places) - self._before}
 
     def restore(self, marks: Sequence[Mark], old: Archive | None) -> int:
         """Take over the whole blocks that a job left in the file, cut off the rest, and forget the inputs that are
         added again, as the marks lie before the blocks' ends; returns how many marks count. With `old` the job had
         gone on with that, and it has been checked to fit."""
-        before = sum(place.inputs for place in old.places) if old is not None else 0
+        before = self._before = sum(place.inputs for place in old.places) if old is not None else 0
         begin = self._file.tell()
         places = scan(self._file, begin, self._file.seek(0, os.SEEK_END))
         done = sum(place.inputs for place in places) - before
@@ -110,8 +116,9 @@ class ArchiveWriter:
         self._file.truncate(end)
         self._file.seek(end)
         self.count = sum(place.rows for place in places)
-        kept = bisect_right(marks, done, key=lambda mark: mark["inputs"])
-        self._drop = done - (marks[kept - 1]["inputs"] if kept else 0)
+        kept = bisect_right(marks, done, key=lambda mark: mark["added"])
+        self._added = marks[kept - 1]["added"] if kept else 0
+        self._drop = done - self._added
         return kept
 
     def _undropped(self, codes: U8, records: Sequence[Record]) -> tuple[U8, Sequence[Record]]:

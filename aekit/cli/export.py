@@ -42,14 +42,19 @@ def export(
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
     parity, validation = manifest["parity"], manifest["validation"]
     lines = [
-        f"{out}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
+        f"{out}: model {bundle.model_id} of {opened.path}, {bundle.variant}, {bundle.spec.geometry}, "
         f"{bundle.spec.code_dim} numbers a code, encoder {sizes['encoder.onnx']:,} bytes, "
         f"decoder {sizes['decoder.onnx']:,}",
         f"parity with torch on {parity['images']} images: latents within {parity['latent_difference']:.1e} of their "
         f"range, {parity['codes_differing']} codes differ, pixels within {parity['image_levels']} of 255 levels",
-        f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
-        f"which costs {validation['uint8_cost_db']:.3f} dB",
     ]
+    if bundle.spec.objective == "rate":  # trained for codes that are rounded, as archives keep them
+        lines.append(f"validation MSE by codes in an archive: {validation['mse_uint8_codes']:.5f}")
+    else:
+        lines.append(
+            f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
+            f"which costs {validation['uint8_cost_db']:.3f} dB"
+        )
     lines += [
         f"{name}{' (kept)' if name == bundle.variant else ''}: costs {cost['cost_db']:.3f} dB, "
         f"{cost['encoder_cost_db']:.3f} by the encoder alone; encodes {cost['encoder_speed']:.2f} × as fast as fp32 on "

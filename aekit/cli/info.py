@@ -18,6 +18,7 @@ def info(
     """Say what a model folder, a code file or an archive holds; reads no graph and runs nothing."""
     from aekit.bundle import Bundle
     from aekit.codes import CodeFile
+    from aekit.errors import SourceError
 
     if path.suffix == ".aek":
         facts, lines = _archive(path)
@@ -30,6 +31,9 @@ def info(
         lines += [f"  {name}: {value}" for name, value in header.items()]
         emit({"path": str(path), **header}, lines, as_json)
         return
+    if not path.is_dir():
+        expected = "a model folder, codes (NAME.npy) or an archive (NAME.aek)"
+        raise SourceError(str(path), expected=expected, found="another file" if path.exists() else "nothing there")
     bundle = Bundle.read(path)
     what = f"{bundle.variant}, {bundle.spec.geometry}, {bundle.spec.code_dim} numbers a code"
     lines = [f"{path}: model {bundle.model_id}, {what}"]

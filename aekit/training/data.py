@@ -85,7 +85,7 @@ def _partition(images: Pixels, held_out: npt.NDArray[np.bool_]) -> tuple[Pixels,
 def choose_geometry(source: Source, size: tuple[int, int] | None, channels: int | None) -> Geometry:
     """The geometry to train at, from what was asked for and what the images have."""
     if size is None or channels is None:
-        sizes, gray = source.native_geometry()
+        sizes, (coloured, gray) = source.native_geometry()
         if not sizes:
             raise SourceError(source.name, expected="at least one readable image", found="none")
         if size is None:
@@ -98,7 +98,13 @@ def choose_geometry(source: Source, size: tuple[int, int] | None, channels: int 
                 )
             size = heights[0], widths[0]
         if channels is None:
-            channels = 1 if gray else 3
+            if coloured and gray:
+                raise OptionError(
+                    f"{source.name}: its images differ in colour",
+                    found=f"{coloured:,} in colour, {gray:,} gray",
+                    fix="say what to train on, --rgb or --gray",
+                )
+            channels = 3 if coloured else 1
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
         raise OptionError(
             f"{source.name}: size {size[0]}x{size[1]}",

@@ -34,7 +34,11 @@ def test_differing_sizes_ask_for_a_size(pictures: Path) -> None:
 
 def test_colour_is_as_the_images_are_or_as_asked(pictures: Path) -> None:
     Image.new("RGB", (16, 16), (200, 10, 10)).save(pictures / "red.png")
-    assert load_training_data(str(pictures)).geometry.channels == 3
+    with pytest.raises(
+        OptionError, match=r"differ in colour: found 1 in colour, 12 gray; say what to train on, --rgb or"
+    ):
+        load_training_data(str(pictures))
+    assert load_training_data(str(pictures), channels=3).geometry.channels == 3
     assert load_training_data(str(pictures), channels=1).geometry.channels == 1
 
 

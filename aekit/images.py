@@ -28,7 +28,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from aekit.errors import ImageError, ShapeError, SourceError
-from aekit.png import read_plain
+from aekit.png import Packed, read_packed, unfiltered
 from aekit.spec import Geometry
 
 Pixels = npt.NDArray[np.uint8]
@@ -40,6 +40,8 @@ MAX_PIXELS = 89_478_485
 most for a transparent WebP."""
 
 _EXIF_ORIENTATION = 0x0112
+_STACK_BYTES = 2**20
+"""Pixels unpacked together, about."""
 _PIECE = 2**20
 """Pixels converted at a time."""
 _PLAIN = {1: "L", 3: "RGB"}
@@ -89,12 +91,14 @@ def _is_lost(entry: "os.DirEntry[str]") -> bool:
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 
-def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int, int]]:
+def decode_file(path: str | Path, geometry: Geometry, packed: Packed | None = None) -> tuple[Pixels, tuple[int, int]]:
     """One image file as uint8 [height, width, channels], and its own (width, height) after EXIF orientation, pixels.
+    `packed` is what read_packed gave, where it has been asked.
 
     Raises ImageError, which names the file, for anything that is not a whole image of a known kind.
     """
-    if (plain := read_plain(path, MAX_PIXELS)) is not None:
+    packed = packed or read_packed(path, MAX_PIXELS)
+    if packed and (plain := packed.image()) is not None:
         return fit(plain, geometry), plain.size
     from PIL import ImageOps  # with much that plain PNG files need nothing of
 
@@ -107,6 +111,35 @@ def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int
             image.draft(mode, _upright(image, wanted))
         ImageOps.exif_transpose(image, in_place=True)  # which spares a copy
         return fit(image, geometry), size
+
+
+class PngStack:
+    """Plain PNG files of just the geometry, whose pixels are unpacked together: `take` them, then `empty` the stack.
+
+    What they come to is what decode_file makes of each.
+    """
+
+    def __init__(self, geometry: Geometry, images: Pixels) -> None:
+        self._mode, self._size = _PLAIN[geometry.channels], (geometry.width, geometry.height)
+        self._images = images
+        self._rows, self._places, self._bytes = list[bytes](), list[int](), 0
+
+    def take(self, packed: Packed, place: int) -> bool:
+        """Whether the file is such a one; its pixels will be those of the image at `place`."""
+        if packed.mode != self._mode or packed.size != self._size or (rows := packed.rows()) is None:
+            return False
+        self._rows.append(rows)
+        self._places.append(place)
+        self._bytes += len(rows)
+        if self._bytes > _STACK_BYTES:
+            self.empty()
+        return True
+
+    def empty(self) -> None:
+        """Unpack what was taken."""
+        if self._rows:
+            self._images[self._places] = unfiltered(self._rows, self._mode, self._size)
+            self._rows, self._places, self._bytes = [], [], 0
 
 
 def native_form(path: Path) -> tuple[tuple[int, int], bool]:

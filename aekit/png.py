@@ -11,7 +11,10 @@ import stat
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 _HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -19,30 +22,88 @@ _MODES = {b"\x08\0\0\0\0": "L", b"\x08\x02\0\0\0": "RGB"}
 """By bit depth, colour type, compression, filter and interlace method."""
 _RUN_LENGTHS = 3
 """zlib's strategy Z_RLE."""
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""How files are opened: of a pipe that is called x.png nobody waits for the other end."""
+_FIRST_BYTES = 2**16
+"""Read at first: more than most small images take."""
+_LAST_FILTER = 4
+"""Of the five filters: None, Sub, Up, Average, Paeth."""
 _MOST_BYTES = 2**24
 """Larger files are Pillow's, for which they are no burden."""
 _HARMLESS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7}
 """Chunks that change neither the pixels nor their meaning here, and their lengths."""
 
 
-def read_plain(path: str | Path, max_pixels: int) -> Image.Image | None:
-    """The image of a plain PNG file of mode L or RGB, or None for what Pillow must look at."""
+class Packed(NamedTuple):
+    """A plain PNG file whose pixels are still packed."""
+
+    mode: str
+    """`L` or `RGB`."""
+    size: tuple[int, int]
+    """Width and height, pixels."""
+    pixels: bytes
+    """The zlib stream of its rows."""
+
+    def image(self) -> Image.Image | None:
+        """The image, or None for what Pillow must look at."""
+        try:
+            return Image.frombytes(self.mode, self.size, self.pixels, "zip", self.mode, 0)
+        except (OSError, ValueError):  # Pillow will say what is wrong
+            return None
+
+    def rows(self) -> bytes | None:
+        """Its rows unpacked, height × (1 + width × channels), each behind the number of its filter; None if the stream
+        holds anything but these."""
+        width, height = self.size
+        stride = 1 + width * len(self.mode)
+        stream = zlib.decompressobj()
+        try:
+            rows = stream.decompress(self.pixels, height * stride + 1)
+        except zlib.error:
+            return None
+        whole = stream.eof and not stream.unused_data and len(rows) == height * stride
+        return rows if whole and max(rows[::stride]) <= _LAST_FILTER else None
+
+
+def unfiltered(stack: list[bytes], mode: str, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The pixels of images of one mode and size, uint8 [n, height, width, channels], from their rows.
+
+    Filters refer to the row above. So images of blank rows between them are one tall image to Pillow, and what a call
+    costs is paid once, which is most of what a small image costs.
+    """
+    width, height = size
+    blank = bytes(1 + width * len(mode))
+    rows = blank.join([b"", *stack])
+    tall = width, len(stack) * (height + 1)
+    pixels = np.frombuffer(Image.frombytes(mode, tall, zlib.compress(rows, 0), "zip", mode, 0).tobytes(), np.uint8)
+    return pixels.reshape(len(stack), height + 1, width, len(mode))[:, 1:]
+
+
+def read_packed(path: str | Path, max_pixels: int) -> Packed | None:
+    """A plain PNG file of mode L or RGB, or None for what Pillow must look at."""
     if not str(path).lower().endswith(".png"):  # others are not worth a look; a PNG of another name is Pillow's
         return None
     try:
-        found = os.stat(path)
-        # Opening a pipe would wait for ever; and what is read whole must be no larger than a PNG file has to be.
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-            return None
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(33)
-            mode = _MODES.get(head[24:29]) if head.startswith(_HEAD) else None
-            return None if mode is None else _parse(head + file.read(), mode, max_pixels)
+        file = os.open(path, _FLAGS)
+        try:
+            found = os.fstat(file)
+            # What is read whole must be no larger than a PNG file has to be.
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+                return None
+            data = os.read(file, min(found.st_size, _FIRST_BYTES))
+            mode = _MODES.get(data[24:29]) if data.startswith(_HEAD) else None
+            if mode is None:
+                return None
+            if found.st_size > len(data):
+                data += os.read(file, found.st_size - len(data))
+        finally:
+            os.close(file)
+        return _parse(data, mode, max_pixels)
     except (OSError, ValueError, struct.error):  # Pillow will say what is wrong
         return None
 
 
-def _parse(data: bytes, mode: str, max_pixels: int) -> Image.Image | None:
+def _parse(data: bytes, mode: str, max_pixels: int) -> Packed | None:
     width, height = struct.unpack_from(">II", data, 16)
     if not 0 < width * height <= max_pixels or not _is_intact(data, 12, 13):
         return None
@@ -59,8 +120,7 @@ def _parse(data: bytes, mode: str, max_pixels: int) -> Image.Image | None:
         else:
             return None
         at += 12 + length
-    pixels = parts[0] if len(parts) == 1 else b"".join(parts)
-    return Image.frombytes(mode, (width, height), pixels, "zip", mode, 0)
+    return Packed(mode, (width, height), parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 def _is_intact(data: bytes, at: int, length: int) -> bool:

@@ -15,8 +15,9 @@ import numpy as np
 
 from aekit.arrays import load_images, read_idx
 from aekit.errors import ImageError, SourceError
-from aekit.images import SUFFIXES, Pixels, decode_file, find_images, fit_array, native_form
+from aekit.images import MAX_PIXELS, SUFFIXES, Pixels, PngStack, decode_file, find_images, fit_array, native_form
 from aekit.named_sets import NAMES, load_named_set
+from aekit.png import read_packed
 from aekit.spec import Geometry
 
 _FIXES = {".aek": "`aekit reconstruct` decodes an archive", ".tar": "unpack it first", ".zip": "unpack it first"}
@@ -130,15 +131,22 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
     images = np.empty((len(paths), *geometry.shape), np.uint8)
     records = []
     rows, folder = 0, f"{root}/"
+    stacked = PngStack(geometry, images)
     for path in paths:
+        packed = read_packed(folder + path, MAX_PIXELS)
+        if packed and stacked.take(packed, rows):
+            records.append(Record(path, geometry.width, geometry.height))
+            rows += 1
+            continue
         try:
-            images[rows], (width, height) = decode_file(folder + path, geometry)
+            images[rows], (width, height) = decode_file(folder + path, geometry, packed)
         except ImageError as error:
             reason = error.what.removeprefix(f"{folder}{path}: ")
             records.append(Record(path, error=reason))
         else:
             records.append(Record(path, width, height))
             rows += 1
+    stacked.empty()
     return Block(images[:rows], tuple(records))
 
 

@@ -13,7 +13,8 @@ from PIL import Image, PngImagePlugin
 
 from aekit.errors import ImageError
 from aekit.images import MAX_PIXELS, decode_file
-from aekit.png import encode, read_plain
+from aekit.png import encode, read_packed
+from aekit.sources import read_files
 from aekit.spec import Geometry
 
 GRAY, RGB = Geometry(16, 16, 1), Geometry(16, 16, 3)
@@ -28,8 +29,14 @@ def saved(path: Path, pixels: np.ndarray, **options: object) -> Path:  # type: i
 def by_pillow(path: Path, geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> object:
     """What the long way makes of the file: its pixels and size, or the words of its error."""
     with monkeypatch.context() as patch:
-        patch.setattr("aekit.images.read_plain", lambda path, most: None)
+        patch.setattr("aekit.images.read_packed", lambda path, most: None)
         return outcome(path, geometry)
+
+
+def read_plain(path: Path, most: int) -> Image.Image | None:
+    """The image by the short way, if the file is one for that."""
+    packed = read_packed(path, most)
+    return packed and packed.image()
 
 
 def outcome(path: Path, geometry: Geometry) -> object:
@@ -99,6 +106,46 @@ def test_damaged_files_give_the_same_pixels_or_the_same_error(tmp_path: Path, mo
             taken += read_plain(path, MAX_PIXELS) is not None
             assert outcome(path, GRAY) == by_pillow(path, GRAY, monkeypatch), (number, bytes(data))
     assert taken > 10  # a wrong bit in a checksum that Pillow does not read
+
+
+def test_files_unpacked_together_are_those_unpacked_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole ones with every filter, damaged ones, others; images of the geometry's size and not."""
+    rng, names = random.Random(1), list[str]()
+    pictures = [
+        NOISE,
+        NOISE[:, :, 0],
+        made_images(1, 20, 12)[0, :, :, 0],
+        NOISE[:12, :12],
+        NOISE.astype(np.uint16)[..., 0],
+    ]
+    for number in range(600):
+        path = saved(tmp_path / f"{number}.png", pictures[number % 5], compress_level=number % 10)
+        data = bytearray(path.read_bytes())
+        if number % 4 == 0:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        names.append(path.name)
+    # Rows of all the filters, the last ones on images' first rows too, and a filter that there is none of.
+    for first in range(6):
+        rows = b"".join(
+            bytes([(row + first) % 6 if row == 0 else (row + first) % 5]) + rng.randbytes(12) for row in range(20)
+        )
+        whole = saved(tmp_path / "x.png", NOISE[:, :, 0]).read_bytes()
+        idat = b"IDAT" + zlib.compress(rows)
+        chunk = struct.pack(">I", len(idat) - 4) + idat + struct.pack(">I", zlib.crc32(idat))
+        (tmp_path / f"filter{first}.png").write_bytes(whole[:33] + chunk + whole[-12:])
+        names.append(f"filter{first}.png")
+    monkeypatch.setattr("aekit.images._STACK_BYTES", 10_000)
+    for geometry in (Geometry(20, 12, 1), Geometry(20, 12, 3), GRAY):
+        block = read_files(tmp_path, tuple(names), geometry)
+        images = iter(block.images)
+        for record in block.records:
+            expected = by_pillow(tmp_path / record.path, geometry, monkeypatch)
+            if record.error:
+                assert f"{tmp_path / record.path}: {record.error}" == expected
+            else:
+                assert (next(images).tobytes(), (record.width, record.height)) == expected, record.path
+        assert 20 < sum(bool(record.error) for record in block.records) < 150
 
 
 def test_chunks_of_wrong_lengths_and_checksums_are_left_to_pillow(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _WARM = 0.03
 class _Optimizer(torch.optim.Optimizer):
     """An optimizer with the same few averages of each parameter, which updates a group's parameters at once."""
 
-    averages: dict[str, float]
+    averages: ClassVar[dict[str, float]]
     """The averages by name, with the value each begins at."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
@@ -109,7 +109,8 @@ class FusedAdamW(_Optimizer):
         torch._fused_adamw_(
             params,
             gradients,
-            *kept,
+            kept[0],
+            kept[1],
             [],
             [counted["step"]] * len(params),
             lr=group["lr"],

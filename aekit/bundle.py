@@ -11,13 +11,15 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from aekit.entropy import FrequencyTables
 from aekit.errors import BundleError, TablesError
 from aekit.graphfile import check_self_contained
 from aekit.outputs import finite
 from aekit.spec import FORMAT_VERSION, ModelSpec
+
+if TYPE_CHECKING:
+    from aekit.entropy import FrequencyTables
 
 MANIFEST = "model.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -109,7 +111,7 @@ class Bundle:
         return data
 
     @cached_property
-    def tables(self) -> FrequencyTables:
+    def tables(self) -> "FrequencyTables":
         """The frequency tables of an archive's codes. Raises BundleError if there are none, or none that fit."""
         return self._tables[0]
 
@@ -119,7 +121,9 @@ class Bundle:
         return self._tables[1]
 
     @cached_property
-    def _tables(self) -> tuple[FrequencyTables, str]:
+    def _tables(self) -> "tuple[FrequencyTables, str]":
+        from aekit.entropy import FrequencyTables
+
         where = f"{self.path / MANIFEST}: tables"
         if "tables" not in self.manifest:
             fix = "export the run again with this version of aekit"
@@ -156,7 +160,7 @@ def graph_metadata(spec: ModelSpec, model_id: str, variant: str) -> dict[str, st
     }
 
 
-def pack_tables(tables: FrequencyTables) -> str:
+def pack_tables(tables: "FrequencyTables") -> str:
     """Frequency tables as model.json keeps them: their JSON, keys sorted and without spaces, in zlib, in base64."""
     data = json.dumps(tables.to_dict(), sort_keys=True, separators=(",", ":")).encode("ascii")
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")

@@ -102,6 +102,11 @@ class Codec:
         it would take much memory."""
         return max(batch_size, min(batch_size * self.runs, _BLOCK_BYTES // self.spec.geometry.pixels))
 
+    def open(self) -> None:
+        """Open both graphs, which else happens at the first use of each."""
+        self._session("encoder")
+        self._session("decoder")
+
     def provider(self, role: str) -> str:
         """The provider that runs `encoder` or `decoder`, proved by its session."""
         return self._session(role).provider

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from aekit.archive import Archive, staged_archive
 from aekit.bundle import Bundle
 from aekit.codec import DTYPES, Codes
 from aekit.codes import CodeFile, CodeWriter, index_path
@@ -105,6 +104,8 @@ def staged_codes(
     Raises OutputError if it can't be written, and what aekit.archive.staged_archive raises.
     """
     if out.suffix == ARCHIVE:
+        from aekit.archive import staged_archive
+
         with staged_archive(out, bundle, named=named, append=append, journal=journal) as archive:
             yield archive
         return
@@ -132,6 +133,8 @@ def open_codes(path: Path, *, index: bool = True, salvage: bool = False) -> Iter
     if path.suffix == ARCHIVE:
         if not index:
             raise OptionError("--no-index", expected="codes kept as .npy", found=str(path))
+        from aekit.archive import Archive
+
         with Archive.open(path, salvage=salvage) as archive:
             yield archive
         return

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from aekit.codec import BATCH_SIZE, Codec
@@ -101,8 +102,9 @@ def compress(
     ):
         fresh, resumed = _without(source, writer.present), journal.inputs
         failed.restore(journal.marks)
-        with reading(fresh, codec.spec.geometry, codec.block(batch_size), workers, resumed) as blocks:
-            provider = agreed_providers(journal, codec, "encoder")  # while it opens, files are read already
+        opening = partial(codec.provider, "encoder")
+        with reading(fresh, codec.spec.geometry, codec.block(batch_size), workers, resumed, opening) as blocks:
+            provider = agreed_providers(journal, codec, "encoder")
             for block, mark in failed.checked(blocks):
                 writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
                 journal.mark(mark | writer.mark(sync=journal.due()))
@@ -235,7 +237,7 @@ def denoise(
                 done = mark["inputs"]
                 progress(done)
 
-        with reading(source, geometry, codec.block(batch_size), workers, resumed) as blocks:
+        with reading(source, geometry, codec.block(batch_size), workers, resumed, codec.open) as blocks:
             providers = agreed_providers(journal, codec, "encoder", "decoder")
             writer.write(denoised(blocks))
         failed.check_any(writer.count)

@@ -10,9 +10,11 @@ arrays, are read where they are wanted. What is read, and in which batches, does
 import contextlib
 import mmap
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -23,10 +25,12 @@ from aekit.workers import HERE, Kind, Plan, cores, pool, worth
 
 _SAMPLED = 32
 """Files looked at."""
-_FILE_COST, _BYTE_COST = 30e-6, 10e-9
+_FILE_COST, _BYTE_COST = 20e-6, 10e-9
 """Seconds to read a file: a share a file, and a share a byte of it."""
 _LARGE_FILE = 50_000
 """Mean bytes of a file from which decoding happens outside the interpreter, mostly."""
+_MOST_AHEAD = 2**24
+"""Bytes of pixels that are read at most before the model is open."""
 _PIECE_SECONDS, _PIECE_BYTES = 0.02, 2**17
 """What a worker is given at a time: about this much work, and results that fit into a pipe."""
 
@@ -54,23 +58,55 @@ def _mean_bytes(source: FolderSource) -> float:
 
 @contextlib.contextmanager
 def reading(
-    source: Source, geometry: Geometry, batch: int, workers: int | None = None, first: int = 0
+    source: Source,
+    geometry: Geometry,
+    batch: int,
+    workers: int | None = None,
+    first: int = 0,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[Iterator[tuple[int, Block]]]:
     """Yield the source's blocks from input `first` on, each with the number of inputs read by its end.
 
     Every block but the last has `batch` images, whatever was skipped between them; its array is used again for the
-    next. Workers start when the context is entered, and end with it.
+    next. Workers start when the context is entered, and end with it; while they begin, `meanwhile` is called, which
+    opens what the blocks are for.
 
     Raises WorkerError, while blocks are taken, if a process dies twice on the same files.
     """
     if not isinstance(source, FolderSource):
+        meanwhile()
         yield _array_blocks(source, geometry, batch, first)
         return
     plan = plan_reading(source, workers)
     size = _piece_size(source, geometry, batch)
     pieces = ((start, min(start + size, len(source))) for start in range(first, len(source), size))
     with pool(partial(_read, source, geometry), plan, partial(_name, source)) as readers:
-        yield _filled(readers.map(pieces), np.empty((batch, *geometry.shape), np.uint8), first)
+        blocks = _filled(readers.map(pieces), np.empty((batch, *geometry.shape), np.uint8), first)
+        if plan.kind == "here":
+            meanwhile()
+            yield blocks
+        else:
+            yield chain(_taken_ahead(blocks, meanwhile), blocks)
+
+
+def _taken_ahead(blocks: Iterator[tuple[int, Block]], meanwhile: Callable[[], object]) -> Iterator[tuple[int, Block]]:
+    """Call `meanwhile` in a thread, and take the blocks that are read until it is done, as far as memory allows."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    taken, size = deque[tuple[int, Block]](), 0
+    with ThreadPoolExecutor(1) as executor:
+        opening = executor.submit(meanwhile)
+        while not opening.done() and size < _MOST_AHEAD and (found := next(blocks, None)):
+            stop, block = found
+            taken.append((stop, replace(block, images=block.images.copy())))
+            size += block.images.nbytes
+        opening.result()
+    return _emptied(taken)
+
+
+def _emptied(taken: deque[tuple[int, Block]]) -> Iterator[tuple[int, Block]]:
+    while taken:
+        yield taken.popleft()
 
 
 def _read(source: FolderSource, geometry: Geometry, piece: tuple[int, int]) -> Block:

@@ -27,7 +27,7 @@ from aekit.errors import OptionError
 from aekit.images import Pixels
 from aekit.journal import Journal, Mark
 from aekit.outputs import check_free, open_part, staged_file, staged_folder
-from aekit.png import encode
+from aekit.png import encode, encode_alike
 from aekit.sources import Record
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan, Pool, cores, pool, worth
@@ -224,15 +224,17 @@ def write_files(folder: Path, original_size: bool, piece: Piece) -> tuple[int, b
     for parent in {posixpath.dirname(record.path) for record in records}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     size, crcs = 0, b""
-    for image, record in zip(images, records, strict=True):
-        picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
-        if original_size:
-            picture = picture.resize((record.width, record.height), Image.Resampling.BICUBIC)
-        data = encode(picture)
+    files = (_scaled(*pair) for pair in zip(images, records, strict=True)) if original_size else encode_alike(images)
+    for data, record in zip(files, records, strict=True):
         with open(f"{folder}/{record.path}", "wb") as file:
             size += file.write(data)
         crcs += _packed_crc(data)
     return size, crcs
+
+
+def _scaled(image: Pixels, record: Record) -> bytes:
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
+    return encode(picture.resize((record.width, record.height), Image.Resampling.BICUBIC))
 
 
 def _packed_crc(data: bytes) -> bytes:

@@ -136,10 +136,44 @@ def encode(image: Image.Image) -> bytes:
     Run lengths alone, at zlib's lowest level: on filtered photos and reconstructions that gives files as small as
     Pillow's default does (measured: within 1 %), in half the time and less.
     """
-    header = struct.pack(">IIBBBBB", *image.size, 8, {"L": 0, "RGB": 2}[image.mode], 0, 0, 0)
     pixels = image.tobytes("zip", image.mode, False, 1, _RUN_LENGTHS, b"")
-    return _HEAD[:8] + b"".join(_chunk(*part) for part in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")))
+    return _file(image.size, len(image.getbands()), pixels)
+
+
+def encode_alike(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    """A PNG file of each image, uint8 [n, height, width, 1 or 3]: as encode does, but filtered together, which takes
+    small images two thirds of the time.
+
+    Of each row's filters None, Sub and Up that is kept which leaves the smallest sum of differences, as the
+    specification suggests (12.8, filter selection).
+    """
+    count, height, width, channels = images.shape
+    plain = images.reshape(count, height, width * channels)
+    left, up = plain.copy(), plain.copy()
+    left[:, :, channels:] -= plain[:, :, :-channels]
+    up[:, 1:] -= plain[:, :-1]
+    filtered = np.stack([plain, left, up])
+    # As signed differences, so that 255 is 1.
+    sums = np.minimum(filtered, 0 - filtered).sum(-1, dtype=np.uint32)
+    chosen = sums.argmin(0)
+    rows = np.empty((count, height, 1 + width * channels), np.uint8)
+    rows[:, :, 0] = chosen
+    np.choose(chosen[:, :, None], filtered, out=rows[:, :, 1:])
+    return [_file((width, height), channels, _packed(image)) for image in rows]
+
+
+def _packed(rows: npt.NDArray[np.uint8]) -> bytes:
+    stream = zlib.compressobj(1, strategy=_RUN_LENGTHS)
+    return stream.compress(rows.data) + stream.flush()
+
+
+def _file(size: tuple[int, int], channels: int, pixels: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", *size, 8, {1: 0, 3: 2}[channels], 0, 0, 0)
+    return _HEAD[:8] + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _END
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+_END = _chunk(b"IEND", b"")

@@ -1,8 +1,11 @@
 """pipeline: the same blocks whoever reads; batches filled; the kind of worker taken from the files."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,9 @@ import aekit.pipeline
 from aekit import jobs
 from aekit.codec import Codec
 from aekit.codes import CodeFile
+from aekit.errors import BundleError
 from aekit.pipeline import plan_reading, reading
-from aekit.sources import ArraySource, FolderSource, open_source
+from aekit.sources import ArraySource, Block, FolderSource, open_source
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan
 
@@ -146,3 +150,40 @@ def test_a_mapped_array_does_not_fill_the_memory(tmp_path: Path) -> None:
         return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     assert peak(400_000) - peak(20_000) < 30e6  # the array has 102 MB
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_are_read_while_the_model_opens(mixed: FolderSource, workers: int) -> None:
+    """What opens it runs once, before the first block is handed on; with workers, reading does not wait for it."""
+    opened = list[int]()
+
+    def opening() -> None:
+        time.sleep(0.2)
+        opened.append(threading.get_ident())
+
+    with reading(mixed, GEOMETRY, 8, workers, meanwhile=opening) as blocks:
+        assert len(opened) == 1 and (opened[0] == threading.get_ident()) == (workers == 0)
+        taken = [(stop, block.images.copy(), block.records) for stop, block in blocks]
+    whole = mixed.read(0, len(mixed), GEOMETRY)
+    assert np.array_equal(np.concatenate([images for _, images, _ in taken]), whole.images)
+    assert tuple(record for _, _, records in taken for record in records) == whole.records
+
+
+def test_no_more_is_read_ahead_than_memory_allows(mixed: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aekit.pipeline, "_MOST_AHEAD", 3 * 8 * GEOMETRY.pixels)
+    copied, replace = list[Block](), aekit.pipeline.replace
+    monkeypatch.setattr(
+        aekit.pipeline, "replace", lambda *args, **new: copied.append(replace(*args, **new)) or copied[-1]
+    )
+    with reading(mixed, GEOMETRY, 8, 2, meanwhile=lambda: time.sleep(0.5)) as blocks:
+        assert len(copied) == 3
+        assert sum(len(block.records) for _, block in blocks) == len(mixed)
+
+
+def test_a_model_that_does_not_open_is_the_error(mixed: FolderSource) -> None:
+    def failing() -> None:
+        raise BundleError("model", expected="one", found="none")
+
+    with pytest.raises(BundleError), reading(mixed, GEOMETRY, 8, 2, meanwhile=failing):
+        pass
+    assert not multiprocessing.active_children()

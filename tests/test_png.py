@@ -13,7 +13,8 @@ from PIL import Image, PngImagePlugin
 
 from aekit.errors import ImageError
 from aekit.images import MAX_PIXELS, decode_file
-from aekit.png import encode, read_packed
+from aekit.named_sets import load_named_set
+from aekit.png import encode, encode_alike, read_packed
 from aekit.sources import read_files
 from aekit.spec import Geometry
 
@@ -162,6 +163,23 @@ def test_chunks_of_wrong_lengths_and_checksums_are_left_to_pillow(tmp_path: Path
     assert read_plain(with_chunk(b"gAMA", bytes(5)), MAX_PIXELS) is None
     assert read_plain(with_chunk(b"gAMA", bytes(4), 1), MAX_PIXELS) is None
     assert read_plain(with_chunk(b"eXIf", bytes(4)), MAX_PIXELS) is None
+
+
+def test_files_filtered_together_are_what_any_reader_reads_and_no_larger() -> None:
+    smooth = np.add.outer(np.arange(20), np.arange(12)).astype(np.uint8) * 9
+    rows = np.where(np.arange(20)[:, None] % 2, smooth, 0).astype(np.uint8)  # rows that want different filters
+    for pictures in ([NOISE, NOISE[::-1]], [NOISE[:, :, :1], smooth[..., None], rows[..., None]], [NOISE[:1, :1]], []):
+        images = np.stack(pictures) if pictures else np.empty((0, 4, 4, 1), np.uint8)
+        files = encode_alike(images)
+        assert len(files) == len(images)
+        for file, image in zip(files, images, strict=True):
+            with Image.open(io.BytesIO(file)) as whole:
+                whole.verify()
+            with Image.open(io.BytesIO(file)) as whole:
+                assert np.array_equal(np.asarray(whole).reshape(image.shape), image)
+    digits = load_named_set("mnist-5k", "test")[:200]
+    alone = sum(len(encode(Image.fromarray(digit[:, :, 0]))) for digit in digits)
+    assert sum(map(len, encode_alike(digits))) < 1.02 * alone
 
 
 def test_files_written_here_are_what_any_reader_reads() -> None:

@@ -14,8 +14,11 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from aekit import jobs
+from aekit.archive import container
 from aekit.codec import Codec
 from aekit.images import Pixels
+from aekit.sources import open_source
 
 settings.register_profile("aekit", deadline=None)  # a busy machine is no failure
 settings.load_profile("aekit")
@@ -125,3 +128,15 @@ def json_output(done: "subprocess.CompletedProcess[str]") -> dict[str, object]:
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
     return found
+
+
+@pytest.fixture
+def codes(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> Path:
+    """The code file of `pictures`."""
+    return jobs.compress(open_source(str(pictures)), tmp_path / "codes.npy", tiny_codec).out
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of three inputs."""
+    monkeypatch.setattr(container, "MAX_INPUTS", 3)

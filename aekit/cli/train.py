@@ -16,6 +16,8 @@ from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
 
 _FEW = 50
 """Held-out images below which their error is too rough to go by."""
+_OVER = 1.05
+"""Codes that take this many times the bytes asked for missed them."""
 
 if TYPE_CHECKING:
     from aekit.evaluation.baselines import Pca
@@ -175,6 +177,12 @@ def train(
     if last is None:
         note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {run.path}`")
         raise typer.Exit(130)
+    asked, found = float(run.config.options.get("bytes", 0)), last.validation.get("bytes", 0.0)
+    if asked and found > _OVER * asked:
+        note(
+            f"warning: its codes take {found:.2f} bytes a held-out image, where {asked:g} were asked for; "
+            "a longer --budget or more --epochs bring them nearer"
+        )
     result = {
         "run": str(run.path),
         "epoch": last.epoch,

@@ -1,5 +1,6 @@
 """The objective `rate`: bits and start against formulas, the sizes it lands at, and the grid that is exported."""
 
+import importlib
 import math
 import os
 import signal
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import made_images
+from test_cli import invoke
 from torch import Tensor, nn
 
 from aekit.cli import parse
@@ -308,6 +310,17 @@ def test_options_of_the_command_that_do_not_fit_are_named(given: tuple[Any, ...]
     with pytest.raises(OptionError) as caught:
         parse.rate(*given)
     assert said in str(caught.value)
+
+
+def test_codes_larger_than_asked_for_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "images.npy", made_images(600))
+    train_command = importlib.import_module("aekit.cli.train")
+    for over, told in ((100.0, False), (0.01, True)):
+        monkeypatch.setattr(train_command, "_OVER", over)
+        run = tmp_path / f"run-{told}"
+        status, said = invoke("train", tmp_path / "images.npy", "--bytes", 2, "--epochs", 1, "--out", run)
+        assert status == 0
+        assert ("bytes a held-out image, where 2 were asked for" in said) == told
 
 
 def test_more_bytes_than_the_numbers_hold_is_an_error() -> None:

@@ -16,6 +16,11 @@ Rows = list[dict[str, Any]]
 """A table: rows of like keys."""
 
 
+def data_dir() -> Path:
+    """Where the sets lie that no package brings."""
+    return Path(os.environ.get("AEKIT_DATA_DIR", "."))
+
+
 def machine() -> dict[str, Any]:
     """Where figures were measured: processor, cores, versions."""
     name = platform.processor()

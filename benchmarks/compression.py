@@ -12,7 +12,6 @@ PNG files, are written to benchmarks/results.
 """
 
 import argparse
-import os
 import re
 import tempfile
 import time
@@ -21,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import common
 import matplotlib
 import numpy as np
-from common import RESULTS, aekit, load, machine, save, table
+from common import RESULTS, aekit, data_dir, load, machine, save, table
 from learning import unpack_split
 from rate_distortion import Curve, Point, bd_rate, bytes_at, codec_curve, frontier, klt_curve
 
@@ -52,11 +52,12 @@ TRACKS = r"^(\d+/\d+)_"
 Rows = list[dict[str, Any]]
 
 
-class Bench:
-    """A folder to work in, how long each training may take, and what it trains."""
+class Bench(common.Bench):
+    """And what it trains."""
 
     def __init__(self, folder: Path, quick: bool, objective: str) -> None:
-        self.folder, self.quick, self.objective = folder, quick, objective
+        super().__init__(folder, quick)
+        self.objective = objective
         self.results = "compression" + ("-plain" if objective == "plain" else "") + ("-quick" if quick else "")
         self.mosaic_images = 400 if quick else 2500
         self.file_images = 50 if quick else 400
@@ -244,10 +245,6 @@ def draw(file: Path, name: str, curves: dict[str, Curve]) -> None:
     RESULTS.mkdir(exist_ok=True)
     figure.savefig(file, dpi=110, bbox_inches="tight")
     pyplot.close(figure)
-
-
-def data_dir() -> Path:
-    return Path(os.environ.get("AEKIT_DATA_DIR", "."))
 
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any] | None]] = {"mnist": mnist, "gtsrb": gtsrb, "coding": coding}

@@ -12,7 +12,6 @@ import argparse
 import gzip
 import hashlib
 import math
-import os
 import re
 import tarfile
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Bench, Rows, aekit, load, machine, save, table
+from common import Bench, Rows, aekit, data_dir, load, machine, save, table
 from peers import classical_denoisers
 from training_speed import speed
 
@@ -69,7 +68,7 @@ def small(bench: Bench) -> Rows:
 def other_sets(bench: Bench) -> Rows:
     """The same recipe, untouched, on colour traffic signs and on magnetic tiles, split so that no twin is shared."""
     rows = []
-    root = Path(os.environ.get("AEKIT_DATA_DIR", "."))
+    root = data_dir()
     sets = {
         # Frames of a track, and exposures of a tile, are near duplicates: whole groups go to one side.
         "gtsrb": (root / "gtsrb/gtsrb-png.tar", ".png", r"^(\d+/\d+)_", ("--size", "32x32")),
@@ -192,7 +191,7 @@ def features(bench: Bench) -> Rows:
 
 def read_labels(name: str) -> Any:
     """Labels of MNIST, uint8 [n], from its idx file."""
-    folder = Path(os.environ.get("AEKIT_DATA_DIR", ".")) / "mnist"
+    folder = data_dir() / "mnist"
     return np.frombuffer(gzip.decompress((folder / f"{name}.gz").read_bytes()), np.uint8, offset=8)
 
 

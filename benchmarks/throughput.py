@@ -10,6 +10,7 @@ benchmarks/results/throughput.json and throughput.md. Full parts take 1 to 3 min
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import statistics
@@ -23,111 +24,12 @@ from typing import Any
 
 import numpy as np
 from common import aekit, load, machine, save, table
-from PIL import Image
-
-from aekit.images import Pixels
-from aekit.named_sets import load_named_set
+from inputs import Bench, digit_images
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PASSES = 5
 Rows = list[dict[str, Any]]
 Sides = dict[str, Callable[[], object]]
-
-
-class Bench:
-    """A folder to work in, and how much of everything."""
-
-    def __init__(self, folder: Path, quick: bool) -> None:
-        self.folder, self.quick = folder, quick
-
-    def much(self, count: int) -> int:
-        """The full count, or a tenth of it."""
-        return count // 10 if self.quick else count
-
-    def made(self, name: str, make: Callable[[Path], None]) -> Path:
-        """A file or folder of the working folder, made if it is not there."""
-        path = self.folder / name
-        if not path.exists():
-            part = path.with_name(f"part-{name}")
-            if part.is_dir():
-                shutil.rmtree(part)
-            make(part)
-            part.rename(path)
-        return path
-
-    def model(self, name: str, source: str, *options: str) -> Path:
-        """A model, hardly trained: speed does not depend on what it learned."""
-
-        def make(path: Path) -> None:
-            aekit("train", source, "--out", f"runs/{name}", "--epochs", "2", *options, cwd=self.folder)
-            aekit("export", f"runs/{name}", "--out", path, cwd=self.folder)
-
-        return self.made(name, make)
-
-    def fastest(self, name: str) -> Path:
-        """The variant of a model that `auto` keeps on this machine."""
-        run = self.folder / "runs" / name
-        return self.made(
-            f"{name}-auto",
-            lambda path: aekit("export", run, "--variant", "auto", "--out", path, cwd=self.folder) and None,
-        )
-
-    def digits(self) -> Path:
-        """10,000 PNG files of 28×28."""
-
-        def make(folder: Path) -> None:
-            for row, image in enumerate(digit_images(self.much(10_000))):
-                (folder / str(row // 1000)).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image[:, :, 0]).save(folder / str(row // 1000) / f"{row:06d}.png")
-
-        return self.made(f"digits-{self.much(10_000)}", make)
-
-    def array(self, count: int) -> Path:
-        """That many digits in one .npy, in chunks so that the making needs no memory."""
-
-        def make(path: Path) -> None:
-            images = digit_images(1000)
-            mapped = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *images.shape[1:]))
-            for start in range(0, count, 1000):
-                mapped[start : start + 1000] = images[: count - start]
-
-        return self.made(f"array-{count}.npy", make)
-
-    def photos(self) -> Path:
-        """JPEG files of 0.5 to 12 megapixels, cut and scaled from those that scikit-learn and scikit-image ship."""
-        count = self.much(600)
-        return self.made(f"photos-{count}", lambda folder: make_photos(folder, count))
-
-
-def digit_images(count: int) -> Pixels:
-    """Handwritten digits, repeated as often as it takes; uint8 [count, 28, 28, 1]."""
-    images = load_named_set("mnist-5k", "train")
-    return np.resize(images, (count, *images.shape[1:]))
-
-
-def make_photos(folder: Path, count: int) -> None:
-    """Write the photos: a random part of a picture, turned or not, scaled up, at qualities that cameras use."""
-    import skimage
-    from sklearn.datasets import load_sample_images
-
-    shipped = (Path(skimage.__file__).parent / "data" / name for name in ("astronaut.png", "chelsea.png", "coffee.png"))
-    pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
-    pictures += [Image.open(path).convert("RGB") for path in shipped]
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for row in range(count):
-        picture = pictures[row % len(pictures)]
-        share = rng.uniform(0.6, 1)
-        width, height = (int(side * share) for side in picture.size)
-        left, top = (
-            int(rng.integers(0, most - part + 1)) for most, part in zip(picture.size, (width, height), strict=True)
-        )
-        factor = (np.exp(rng.uniform(np.log(0.5e6), np.log(12e6))) / (width * height)) ** 0.5
-        part = picture.crop((left, top, left + width, top + height))
-        part = part.resize((int(width * factor), int(height * factor)), Image.Resampling.BICUBIC)
-        if row % 3 == 0:
-            part = part.transpose(Image.Transpose.ROTATE_90)
-        part.save(folder / f"{row:05d}.jpg", quality=int(rng.integers(80, 95)))
 
 
 def process(*command: object) -> Callable[[], None]:
@@ -172,7 +74,7 @@ def row(job: str, ours: list[float], against: str, theirs: list[float], reach: f
 
 def pngs(bench: Bench) -> Rows:
     """A folder of small PNG files to codes."""
-    folder, model = bench.digits(), bench.model("model-28", "mnist-5k")
+    folder, model = bench.digits(), bench.untrained("model-28", "mnist-5k")
     out, fast, auto = bench.folder / "codes.npy", bench.folder / "codes-auto.npy", bench.fastest("model-28")
     seconds = alternating(
         {
@@ -198,7 +100,7 @@ def pngs(bench: Bench) -> Rows:
 def photos(bench: Bench) -> Rows:
     """Large JPEG files to codes of 64×64."""
     folder = bench.photos()
-    model = bench.model("model-64", str(folder), "--size", "64x64")
+    model = bench.untrained("model-64", str(folder), "--size", "64x64")
     out = bench.folder / "codes.npy"
     seconds = alternating(
         {
@@ -229,7 +131,7 @@ def arrays(bench: Bench) -> Rows:
     import onnxruntime
 
     count = bench.much(1_000_000)
-    array, model = bench.array(count), bench.model("model-28", "mnist-5k")
+    array, model = bench.array(count), bench.untrained("model-28", "mnist-5k")
     out = bench.folder / "codes.npy"
     session = onnxruntime.InferenceSession(model / "encoder.onnx", providers=["CPUExecutionProvider"])
     batch, sample = digit_images(256), count // 10
@@ -258,7 +160,7 @@ def encode(bench: Bench) -> Rows:
     from aekit.training.checkpoint import Run
     from aekit.training.trainer import load_network
 
-    model, auto = bench.model("model-28", "mnist-5k"), bench.fastest("model-28")
+    model, auto = bench.untrained("model-28", "mnist-5k"), bench.fastest("model-28")
     network = load_network(Run.read(bench.folder / "runs" / "model-28")).eval()
     torch.set_num_threads(2)
     images = digit_images(bench.much(20_480))
@@ -285,35 +187,47 @@ def encode(bench: Bench) -> Rows:
 
 def reconstruct(bench: Bench) -> Rows:
     """Codes to PNG files."""
-    folder, model = bench.digits(), bench.model("model-28", "mnist-5k")
-    codes, images = bench.folder / "to-decode.npy", bench.folder / "images.npy"
-    aekit("compress", folder, "--out", codes, "--model", model, "--overwrite", cwd=bench.folder)
-    aekit("reconstruct", codes, "--out", images, "--model", model, "--overwrite", cwd=bench.folder)
-    ours, theirs = bench.folder / "ours", bench.folder / "theirs"
-    decode = process("-m", "aekit", "reconstruct", codes, "--out", ours, "--model", model)
-    saving = process(SCRIPTS / "save_only.py", images, theirs)
+    folder, model, auto = bench.digits(), bench.untrained("model-28", "mnist-5k"), bench.fastest("model-28")
+    codes, images = (
+        {name: bench.folder / f"{name}-to-decode.npy" for name in ("fp32", "auto")},
+        bench.folder / "images.npy",
+    )
+    for path, chosen in zip(codes.values(), (model, auto), strict=True):
+        aekit("compress", folder, "--out", path, "--model", chosen, "--overwrite", cwd=bench.folder)
+    aekit("reconstruct", codes["fp32"], "--out", images, "--model", model, "--overwrite", cwd=bench.folder)
+    written = bench.folder / "written"
+    shutil.rmtree(written, ignore_errors=True)
+    numbers = itertools.count()
 
-    def fresh(run: Callable[[], None], folder: Path) -> Callable[[], float]:
-        def timed() -> float:
-            shutil.rmtree(folder, ignore_errors=True)
-            began = time.perf_counter()
-            run()
-            return time.perf_counter() - began
+    def into(*command: object) -> Callable[[], None]:
+        """A process that writes a folder of its own each time: where files were just removed, ext4 makes new ones slowly."""
+        return lambda: process(*(written / f"{next(numbers)}" if part is written else part for part in command))()
 
-        return timed
+    def ours(codes: Path, model: Path) -> Callable[[], None]:
+        return into("-m", "aekit", "reconstruct", codes, "--out", written, "--model", model)
 
-    # The folders are emptied between passes, outside of the time.
-    pairs = [(fresh(decode, ours)(), fresh(saving, theirs)()) for _ in range(PASSES + 1)][1:]
+    seconds = alternating(
+        {
+            "ours": ours(codes["fp32"], model),
+            "save": into(SCRIPTS / "save_only.py", images, written),
+            "auto": ours(codes["auto"], auto),
+        }
+    )
     job = f"reconstruct {bench.much(10_000):,} codes to PNG files"
-    sizes = [sum(path.stat().st_size for path in made.rglob("*.png")) for made in (ours, theirs)]
-    bound = f"start-up, then deflate on both cores; bytes of all files {sizes[0]:,}, theirs {sizes[1]:,}"
-    mine, other = (list(side) for side in zip(*pairs, strict=True))
-    return [row(job, mine, "Pillow saving, one thread", other, 1.8, 4, bound)]
+    sizes = [sum(path.stat().st_size for path in (written / f"{number}").rglob("*.png")) for number in range(2)]
+    shutil.rmtree(written)
+    bound = (
+        f"start-up, then both cores: the decoder, deflate, making files; bytes of all {sizes[0]:,}, theirs {sizes[1]:,}"
+    )
+    return [
+        row(job, seconds["ours"], "Pillow saving, one thread", seconds["save"], 1.8, 4, bound),
+        row(f"{job}, auto", seconds["auto"], "Pillow saving, one thread", seconds["save"], 1.8, 4, bound),
+    ]
 
 
 def startup(bench: Bench) -> Rows:
     """Whole processes that do next to nothing, against their imports alone. Here a ratio is theirs to ours."""
-    model, picture = bench.model("model-28", "mnist-5k"), next(bench.digits().rglob("*.png"))
+    model, picture = bench.untrained("model-28", "mnist-5k"), next(bench.digits().rglob("*.png"))
     out = bench.folder / "one.npy"
     seconds = alternating(
         {
@@ -333,7 +247,7 @@ def startup(bench: Bench) -> Rows:
 
 def memory(bench: Bench) -> Rows:
     """Peak resident memory of the array job, as it grows tenfold."""
-    model = bench.model("model-28", "mnist-5k")
+    model = bench.untrained("model-28", "mnist-5k")
     rows = []
     for count in (1, 100_000, bench.much(1_000_000)):
         command = ["-m", "aekit", "compress", bench.array(count), "--out", bench.folder / "codes.npy", "--overwrite"]
@@ -362,7 +276,7 @@ def first_code(bench: Bench) -> Rows:
         for number in range(count):
             (folder / f"{number:06d}.png").write_bytes(data[number % len(data)])
 
-    folder, model = bench.made(f"many-{count}", make), bench.model("model-28", "mnist-5k")
+    folder, model = bench.made(f"many-{count}", make), bench.untrained("model-28", "mnist-5k")
     out = bench.folder / "many.npy"
     part = out.with_name(out.name + ".part")
     seconds = []
@@ -386,7 +300,7 @@ def latency(bench: Bench) -> Rows:
 
     from aekit.codec import Codec
 
-    model, image = bench.model("model-28", "mnist-5k"), digit_images(1)
+    model, image = bench.untrained("model-28", "mnist-5k"), digit_images(1)
     session = onnxruntime.InferenceSession(model / "encoder.onnx", providers=["CPUExecutionProvider"])
     codec = Codec.load(model)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 def main() -> None:
     images, folder = np.load(sys.argv[1], allow_pickle=False), Path(sys.argv[2])
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for row, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(folder / f"{row:06d}.png")
 

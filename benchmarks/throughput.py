@@ -200,7 +200,7 @@ def reconstruct(bench: Bench) -> Rows:
     numbers = itertools.count()
 
     def into(*command: object) -> Callable[[], None]:
-        """A process that writes a folder of its own each time: where files were just removed, ext4 makes new ones slowly."""
+        """A process that writes a new folder each time: where files were just removed, ext4 makes others slowly."""
         return lambda: process(*(written / f"{next(numbers)}" if part is written else part for part in command))()
 
     def ours(codes: Path, model: Path) -> Callable[[], None]:

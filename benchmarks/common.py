@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from aekit.training.checkpoint import Run
+
 RESULTS = Path(__file__).parent / "results"
 Rows = list[dict[str, Any]]
 """A table: rows of like keys."""
@@ -89,16 +91,16 @@ class Bench:
         return f"{minutes * 60 / (20 if self.quick else 1):.0f}s"
 
     def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
-        """Train and export a model, once; returns the training's result."""
+        """Train and export a model, once, though several parts may want it; returns the training's last figures."""
         run, out = self.folder / "runs" / name, self.folder / name
-        if out.exists():
-            return {}
-        trained = aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)
-        aekit("export", run, "--out", out, cwd=self.folder)
-        return trained
+        if not out.exists():
+            aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)
+            aekit("export", run, "--out", out, cwd=self.folder)
+        return Run.read(run).metrics()[-1]
 
     def evaluate(self, name: str, source: object) -> dict[str, Any]:
         """Evaluate an exported model on images that it never saw."""
         report = self.folder / "reports" / name
         run = self.folder / "runs" / name
-        return aekit("evaluate", source, "--model", self.folder / name, "--run", run, "--out", report, cwd=self.folder)
+        given = ("--model", self.folder / name, "--run", run, "--out", report, "--overwrite")
+        return aekit("evaluate", source, *given, cwd=self.folder)

@@ -63,9 +63,9 @@ class CodeWriter:
         for record in records:
             if record.error:
                 lines.append(json.dumps({"path": record.path, "error": record.error}))
-            else:
-                entry = {"row": row, "path": record.path, "width": record.width, "height": record.height}
-                lines.append(json.dumps(entry))
+            else:  # the same by hand, in half the time: there may be millions
+                path = json.dumps(record.path)
+                lines.append(f'{{"row": {row}, "path": {path}, "width": {record.width}, "height": {record.height}}}')
                 row += 1
         text = "".join(f"{line}\n" for line in lines).encode("ascii")
         self._index_crc = zlib.crc32(text, self._index_crc)

@@ -33,11 +33,12 @@ Sides = dict[str, Callable[[], object]]
 
 
 def process(*command: object) -> Callable[[], None]:
-    """A function that runs a Python process from start to end."""
+    """A function that runs a Python process from start to end, its modules compiled, as an installation leaves them."""
     line = [sys.executable, *map(str, command)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def run() -> None:
-        done = subprocess.run(line, capture_output=True, text=True)
+        done = subprocess.run(line, capture_output=True, text=True, env=environment)
         if done.returncode:
             sys.exit(f"failed: {' '.join(line)}\n{done.stderr}")
 

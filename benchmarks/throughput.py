@@ -257,14 +257,22 @@ def memory(bench: Bench) -> Rows:
     return rows
 
 
+_MEASURED = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def peak_memory(command: list[str]) -> int:
-    """Peak resident bytes of a process."""
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
+    """Peak resident bytes of a process. It is started by a small one: to the system a child's peak is at least what its
+    parent had when it was forked."""
+    done = subprocess.run([sys.executable, "-c", _MEASURED, *command], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
         sys.exit(f"failed: {' '.join(command)}")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
 
 
 def first_code(bench: Bench) -> Rows:

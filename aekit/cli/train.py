@@ -177,10 +177,10 @@ def train(
     if last is None:
         note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {run.path}`")
         raise typer.Exit(130)
-    asked, found = float(run.config.options.get("bytes", 0)), last.validation.get("bytes", 0.0)
-    if asked and found > _OVER * asked:
+    wanted, found = float(run.config.options.get("bytes", 0)), last.validation.get("bytes", 0.0)
+    if wanted and found > _OVER * wanted:
         note(
-            f"warning: its codes take {found:.2f} bytes a held-out image, where {asked:g} were asked for; "
+            f"warning: its codes take {found:.2f} bytes a held-out image, where {wanted:g} were asked for; "
             "a longer --budget or more --epochs bring them nearer"
         )
     result = {

@@ -91,13 +91,16 @@ def _is_lost(entry: "os.DirEntry[str]") -> bool:
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 
-def decode_file(path: str | Path, geometry: Geometry, packed: Packed | None = None) -> tuple[Pixels, tuple[int, int]]:
+def decode_file(path: str | Path, geometry: Geometry) -> tuple[Pixels, tuple[int, int]]:
     """One image file as uint8 [height, width, channels], and its own (width, height) after EXIF orientation, pixels.
-    `packed` is what read_packed gave, where it has been asked.
 
     Raises ImageError, which names the file, for anything that is not a whole image of a known kind.
     """
-    packed = packed or read_packed(path, MAX_PIXELS)
+    return decode_read(path, geometry, read_packed(path, MAX_PIXELS))
+
+
+def decode_read(path: str | Path, geometry: Geometry, packed: Packed | None) -> tuple[Pixels, tuple[int, int]]:
+    """The same for a file of which `packed` is what read_packed gave."""
     if packed and (plain := packed.image()) is not None:
         return fit(plain, geometry), plain.size
     from PIL import ImageOps  # with much that plain PNG files need nothing of

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from aekit.codec import BATCH_SIZE, Codec
-from aekit.codefiles import ARCHIVE, StoredCodes, check_codes_out, codes_files, staged_codes
+from aekit.codefiles import StoredCodes, check_codes_out, codes_files, staged_codes
 from aekit.errors import CodesError, OptionError
 from aekit.failures import Failed
 from aekit.images import MAX_PIXELS
@@ -86,8 +86,6 @@ def compress(
     and raises OutputError if source, model or options are others; where nothing was left it simply starts.
     `max_failures`, a number or a percentage as `5%`, makes more failures than that an error, TooManyFailures.
     """
-    if out.suffix == ARCHIVE and out.is_symlink():
-        out = out.resolve()  # a link is to stay a link
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     failed = Failed(source, on_error, max_failures)
     check_apart(out, Path(source.name))
@@ -142,7 +140,7 @@ def reconstruct(
     `original_size` scales each PNG to the size of the image it was made from.
 
     Raises ModelMismatch if the codes are another model's, CodesError if they are damaged, OutputError if the output is
-    in the way. `resume` is that of `compress`.
+    in the way, OptionError if it can't be pictures. `resume` is that of `compress`.
     """
     codes.check_model(codec.bundle)
     check_apart(out, codes.path)

@@ -53,6 +53,7 @@ class Journal:
         """What is on record that the result depends on."""
         self.marks: list[Mark] = []
         """What is done."""
+        self._sure = 0  # marks of an earlier job whose data were found to be there
         self._ends = list[int]()
         self._finished = list[int]()
         self._size = 0
@@ -68,6 +69,7 @@ class Journal:
         """Inputs that a resumed job would not do again: those done, less what lay in an archive's unfinished block."""
         whole = self.marks[-1].get("whole", math.inf) if self.marks else 0
         found = bisect_right(self.marks, whole, key=lambda mark: mark.get("added", 0))
+        found = max(found, self._sure)
         return self.marks[found - 1]["inputs"] if found else 0
 
     def begin(self, facts: dict[str, Any], *, resume: bool) -> None:
@@ -118,6 +120,7 @@ class Journal:
 
     def rewind(self, marks: int) -> None:
         """Keep the first `marks` marks alone: the data of the next one are not there."""
+        self._sure = min(marks, len(self.marks))
         if marks < len(self.marks):
             self._size = self._ends[marks - 1] if marks else 0
             os.ftruncate(self._file, self._size)

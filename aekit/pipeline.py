@@ -30,7 +30,7 @@ _FILE_COST, _BYTE_COST = 20e-6, 10e-9
 _LARGE_FILE = 50_000
 """Mean bytes of a file from which decoding happens outside the interpreter, mostly."""
 _MOST_AHEAD = 2**24
-"""Bytes of pixels that are read at most before the model is open."""
+"""Bytes of pixels, about, that are read at most before the model is open."""
 _PIECE_SECONDS, _PIECE_BYTES = 0.02, 2**17
 """What a worker is given at a time: about this much work, and results that fit into a pipe."""
 
@@ -68,8 +68,8 @@ def reading(
     """Yield the source's blocks from input `first` on, each with the number of inputs read by its end.
 
     Every block but the last has `batch` images, whatever was skipped between them; its array is used again for the
-    next. Workers start when the context is entered, and end with it; while they begin, `meanwhile` is called, which
-    opens what the blocks are for.
+    next. Workers start when the context is entered, and end with it; while they begin, `meanwhile` is called, in a
+    thread, which opens what the blocks are for.
 
     Raises WorkerError, while blocks are taken, if a process dies twice on the same files.
     """

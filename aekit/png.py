@@ -23,7 +23,7 @@ _MODES = {b"\x08\0\0\0\0": "L", b"\x08\x02\0\0\0": "RGB"}
 _RUN_LENGTHS = 3
 """zlib's strategy Z_RLE."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-"""How files are opened: of a pipe that is called x.png nobody waits for the other end."""
+"""How files are opened: if one became a pipe just now, nobody waits for its other end."""
 _FIRST_BYTES = 2**16
 """Read at first: more than most small images take."""
 _LAST_FILTER = 4
@@ -84,12 +84,12 @@ def read_packed(path: str | Path, max_pixels: int) -> Packed | None:
     if not str(path).lower().endswith(".png"):  # others are not worth a look; a PNG of another name is Pillow's
         return None
     try:
+        found = os.stat(path)
+        # Pipes and devices are not even opened; and what is read whole must be no larger than a PNG file has to be.
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+            return None
         file = os.open(path, _FLAGS)
         try:
-            found = os.fstat(file)
-            # What is read whole must be no larger than a PNG file has to be.
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-                return None
             data = os.read(file, min(found.st_size, _FIRST_BYTES))
             mode = _MODES.get(data[24:29]) if data.startswith(_HEAD) else None
             if mode is None:

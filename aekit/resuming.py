@@ -48,10 +48,15 @@ def job_journal(
 ) -> Iterator[Journal]:
     """The journal of a job whose output is `files`, which may be there already if `overwrite` says so."""
     _check_files(files, overwrite or resume)  # before anything that an earlier job has left is given up
-    with journaled(out, facts, resume=resume) as journal:
-        journal.take_back(*files)
+    with journaled(_written(out), facts, resume=resume) as journal:
+        journal.take_back(*map(_written, files))
         _check_files(files, overwrite)
         yield journal
+
+
+def _written(out: Path) -> Path:
+    """Where an output is written: an archive by a link stays behind that link."""
+    return out.resolve() if out.suffix == ARCHIVE and out.is_symlink() else out
 
 
 def _check_files(files: Sequence[Path], overwrite: bool) -> None:

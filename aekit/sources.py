@@ -15,7 +15,7 @@ import numpy as np
 
 from aekit.arrays import load_images, read_idx
 from aekit.errors import ImageError, SourceError
-from aekit.images import MAX_PIXELS, SUFFIXES, Pixels, PngStack, decode_file, find_images, fit_array, native_form
+from aekit.images import MAX_PIXELS, SUFFIXES, Pixels, PngStack, decode_read, find_images, fit_array, native_form
 from aekit.named_sets import NAMES, load_named_set
 from aekit.png import read_packed
 from aekit.spec import Geometry
@@ -139,7 +139,7 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
             rows += 1
             continue
         try:
-            images[rows], (width, height) = decode_file(folder + path, geometry, packed)
+            images[rows], (width, height) = decode_read(folder + path, geometry, packed)
         except ImageError as error:
             reason = error.what.removeprefix(f"{folder}{path}: ")
             records.append(Record(path, error=reason))
@@ -171,13 +171,9 @@ def open_source(text: str, split: str = "test") -> Source:
         return FolderSource(path.parent, (path.name,))
     if path.suffix in (".npy", ".npz"):
         return ArraySource(text, load_images(path))
-    if path.suffix not in ("", ".gz") and "idx" not in path.name:
-        raise SourceError(
-            text,
-            expected=f"a folder, an .npy, .npz or idx file, or an image ({' '.join(sorted(SUFFIXES))})",
-            found=f"a {path.suffix} file",
-            fix=_FIXES.get(path.suffix, ""),
-        )
+    if path.suffix in _FIXES:
+        expected, found = "a folder, an .npy, .npz or idx file, or an image", f"a {path.suffix} file"
+        raise SourceError(text, expected=expected, found=found, fix=_FIXES[path.suffix])
     return ArraySource(text, read_idx(path))
 
 

@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aekit.training.checkpoint import Run
-
 RESULTS = Path(__file__).parent / "results"
 Rows = list[dict[str, Any]]
 """A table: rows of like keys."""
@@ -92,6 +90,8 @@ class Bench:
 
     def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
         """Train and export a model, once, though several parts may want it; returns the training's last figures."""
+        from aekit.training.checkpoint import Run  # brings torch, which most benchmarks have no need of
+
         run, out = self.folder / "runs" / name, self.folder / name
         if not out.exists():
             aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)

@@ -215,6 +215,7 @@ def reconstruct(bench: Bench) -> Rows:
         }
     )
     job = f"reconstruct {bench.much(10_000):,} codes to PNG files"
+    # Of the pass that is not counted, ours came first and theirs second.
     sizes = [sum(path.stat().st_size for path in (written / f"{number}").rglob("*.png")) for number in range(2)]
     shutil.rmtree(written)
     bound = (

@@ -306,10 +306,30 @@ def test_of_an_append_whole_blocks_are_kept_and_known_failures_cost_none_of_them
     said = int(notes[0].split()[0].replace(",", "")) if notes else 0
     assert kept - 120 < said <= kept  # the block began with what the archive held
     assert out.with_name("codes.aek.journal").exists() == (kept > 0)
+    codec.left = 0  # stopped again at once: what was kept stays kept
+    with pytest.raises(KeyboardInterrupt) as caught:
+        jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
+    notes = getattr(caught.value, "__notes__", [])
+    assert notes == ([f"{said:,} inputs are done and kept: --resume goes on with the others"] if said else [])
     codec = Codec.load(TINY, "cpu")
     done = jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
     assert done.resumed == said
     assert out.read_bytes() == Path("whole.aek").read_bytes()
+
+
+def test_a_finished_job_is_taken_back_through_a_link(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was killed between the renaming and the end: the link stays one, and its target has another name."""
+    Path("store").mkdir()
+    Path("store/ab12").touch()
+    Path("codes.aek").symlink_to("store/ab12")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, missing_ok=False: None)  # the journal stays
+        compress("pictures", "codes.aek", "--overwrite")
+    whole = Path("store/ab12").read_bytes()
+    assert Path("store/ab12.journal").exists()
+    assert compress("pictures", "codes.aek", "--resume")["images"] == 12
+    assert Path("codes.aek").is_symlink() and Path("store/ab12").read_bytes() == whole
+    assert sorted(path.name for path in Path("store").iterdir()) == ["ab12"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")

@@ -36,8 +36,8 @@ def test_the_runtime_loads_nothing_that_only_training_needs() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; sys.argv = ['aekit', '--help']; from aekit.cli import main\n"
-        "try:\n main()\nexcept SystemExit:\n print('loaded:', *sys.modules)"
+        "import sys; sys.argv = ['aekit', '--help']; from aekit.cli import app\n"
+        "try:\n app()\nexcept SystemExit:\n print('loaded:', *sys.modules)"
     )
     loaded = set(python("-c", code).stdout.partition("loaded:")[2].split())
     assert "aekit.cli.compress" in loaded

@@ -51,8 +51,10 @@ def test_what_is_none_of_these_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(SourceError, match="mnist-5k, mnist, fashion-mnist, found nothing there"):
         open_source(str(tmp_path / "missing"))
-    with pytest.raises(SourceError, match=r"found a \.txt file"):
+    with pytest.raises(SourceError, match="expected an idx file"):
         open_source(str(tmp_path / "notes.txt"))
+    (tmp_path / "digits.bin").write_bytes(idx(IMAGES))  # an idx file by any name
+    assert len(open_source(str(tmp_path / "digits.bin"))) == len(IMAGES)
 
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.npy"])

@@ -74,8 +74,9 @@ class ArchiveWriter:
                 self.add(old.codes_of(place), old.records_of(place))
             self.count, self._added = len(old), 0
         self.held = len(old)
-        self.present = frozenset(old.paths or ())
-        self._failed = frozenset((record.path, record.error) for record in old.inputs() if record.error)
+        inputs = list(old.inputs())
+        self.present = frozenset(record.path for record in inputs if not record.error)
+        self._failed = frozenset((record.path, record.error) for record in inputs if record.error)
 
     def add(self, codes: Codes, records: Sequence[Record]) -> None:
         """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included; none where images

@@ -1,6 +1,5 @@
 """The aekit command. Each command is a file of this package and imports what is heavy when it runs."""
 
-import contextlib
 import functools
 import os
 import signal
@@ -110,10 +109,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Python warns of what it parses, such as the header of a damaged .npy file.
     warnings.filterwarnings("ignore", category=SyntaxWarning)
-    status: object
+    status: object = 0
     try:
         app()
-        status = 0
     except AekitError as error:
         status = report_error(error)
     except SystemExit as ending:
@@ -125,8 +123,12 @@ def _leave(status: object) -> None:
     """End the process at once, as all files are closed and no thread has work: to take itself and its libraries apart
     takes Python as long as thousands of small images."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        try:
             stream.flush()
+        except BrokenPipeError:
+            pass
+        except (OSError, ValueError):
+            status = status or 1
     if not isinstance(status, int | None):
         sys.exit(status)  # type: ignore[arg-type]
     os._exit(status or 0)

@@ -111,7 +111,8 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
     """Report a job and end with status 3 if it skipped inputs."""
     for record in summary.skipped:
         note(f"skipped {record.path}: {record.error}")
-    rate = max(summary.images - summary.resumed, 0) / summary.seconds if summary.seconds else math.inf
+    inputs = summary.images + len(summary.skipped) - summary.resumed
+    rate = inputs / summary.seconds if summary.seconds else math.inf
     total = summary.images + summary.held
     each = summary.bytes / max(total, 1)
     result = {

@@ -38,7 +38,7 @@ def evaluate(
     from aekit.outputs import check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
-    if run != FOLDER / LATEST and not run.is_dir():
+    if run != FOLDER / LATEST and not resolve_run(run).is_dir():
         raise OptionError(f"--run {run}", expected="the model's run folder", found="nothing there")
     codec = Codec.load(model, provider, threads)
     training = codec.bundle.manifest.get("training", {})

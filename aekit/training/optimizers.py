@@ -28,10 +28,10 @@ class _Optimizer(torch.optim.Optimizer):
         super().__init__(params, defaults)
         self._kept: dict[int, list[list[Tensor]]] = {}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over saved averages."""
-        super().load_state_dict(state_dict)
-        self._kept.clear()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over saved averages; torch's load_state_dict ends here too."""
+        super().__setstate__(state)
+        self._kept = {}
 
     @overload
     def step(self, closure: None = None) -> None: ...

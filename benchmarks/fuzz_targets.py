@@ -24,13 +24,13 @@ from aekit.bundle import MANIFEST, Bundle
 from aekit.codec import Codec
 from aekit.codes import CodeFile, CodeWriter, check_relative, index_path
 from aekit.entropy import FrequencyTables, decode, encode
-from aekit.errors import AekitError
+from aekit.errors import AekitError, ImageError
 from aekit.evaluation.baselines import Pca
 from aekit.graphfile import check_self_contained
 from aekit.images import decode_file, native_form
 from aekit.runs import CONFIG, config_checksum
 from aekit.sampling import LatentGaussian
-from aekit.sources import Record
+from aekit.sources import Record, read_files
 from aekit.spec import Geometry
 
 TINY = Path(__file__).parent.parent / "tests" / "data" / "tiny"
@@ -62,6 +62,11 @@ def image(folder: Path) -> Target:
     exif = Image.Exif()
     exif[0x0112] = 6
     kinds: list[tuple[Image.Image, dict[str, Any]]] = [
+        (rgb, {"format": "PNG"}),
+        (
+            rgb.resize((GEOMETRY.width, GEOMETRY.height)).convert("L" if GEOMETRY.channels == 1 else "RGB"),
+            {"format": "PNG"},
+        ),
         (rgb, {"format": "PNG", "exif": exif}),
         (rgb.quantize(16), {"format": "PNG", "transparency": 3}),
         (gray16, {"format": "PNG", "transparency": 900}),
@@ -83,7 +88,15 @@ def image(folder: Path) -> Target:
 
     def run(data: bytes) -> None:
         file.write_bytes(data)
-        pixels, (width, height) = decode_file(file, GEOMETRY)
+        block = read_files(folder, (file.name,), GEOMETRY)  # as jobs do, which unpack small PNG files together
+        try:
+            pixels, (width, height) = decode_file(file, GEOMETRY)
+        except ImageError:
+            if not block.records[0].error:
+                raise Wrong("read among others and refused alone") from None
+            raise
+        if not np.array_equal(block.images, pixels[None]):
+            raise Wrong("other pixels among others than alone")
         if pixels.shape != GEOMETRY.shape or pixels.dtype != np.uint8 or width < 1 or height < 1:
             raise Wrong(f"{pixels.dtype} {pixels.shape} of {width}x{height}")
         if native_form(file)[0] != (width, height):

@@ -278,6 +278,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
     arguments = parser.parse_args()
+    if arguments.work:
+        Path(arguments.work).mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="aekit-faults-", dir=arguments.work))
     jobs, few, rows = Jobs(work, arguments.images, arguments.seed), max(arguments.kills // 10, 1), []
     plans = [(kills, out, arguments.kills) for out in FORMS]

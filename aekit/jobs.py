@@ -72,9 +72,10 @@ def compress(
 ) -> Summary:
     """Encode every image of `source` into `out`: an .npy array with its index (.jsonl), or an archive (.aek).
 
-    `dtype` is float32 if not given, and in an archive always uint8. `on_error` says what an unreadable image does:
-    `skip` leaves it out with its reason in the index, `fail` stops the job. `append` adds to the archive that is there,
-    if one is; images whose paths it holds already are left as they are.
+    `dtype`, if not given, is float32, of a model of the objective `rate` uint8; in an archive it is always uint8.
+    `on_error` says what an unreadable image does: `skip` leaves it out with its reason in the index, `fail` stops the
+    job. `append` adds to the archive that is there, if one is; images whose paths it holds already are left as they
+    are.
     `workers` read the files; None chooses (see aekit.pipeline). Where that means processes, and the codec has run
     already, they are spawned: a script then keeps its own work below `if __name__ == "__main__"`, as for all of
     multiprocessing.
@@ -86,6 +87,8 @@ def compress(
     and raises OutputError if source, model or options are others; where nothing was left it simply starts.
     `max_failures`, a number or a percentage as `5%`, makes more failures than that an error, TooManyFailures.
     """
+    if dtype is None and codec.spec.objective == "rate":
+        dtype = "uint8"  # what it was trained for: its latents hold more than was paid for
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     failed = Failed(source, on_error, max_failures)
     check_apart(out, Path(source.name))

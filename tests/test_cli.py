@@ -111,7 +111,7 @@ def test_denoise_lists_what_it_skips_and_says_what_the_model_is_for(aekit: Run, 
     assert (made["out"], made["images"], made["provider"]) == ("clean", 12, "cpu")
     assert made["skipped"] == [{"path": "b/bad.png", "error": "empty file"}]
     assert done.stderr.splitlines() == [
-        f"{TINY} was trained for the objective plain, not to take noise away: "
+        f"warning: {TINY} was trained for the objective plain, not to take noise away: "
         "for that train with --objective denoising",
         "skipped b/bad.png: empty file",
     ]
@@ -122,7 +122,9 @@ def test_sample_draws_one_picture(tmp_path: Path, pictures: Path) -> None:
     out = tmp_path / "new" / "grid.png"
     common = ("--out", out, "--model", TINY, "--provider", "cpu")
     status, said = invoke("sample", *common, "--n", 7, "--json")
-    assert (status, {**json.loads(said), "out": ""}) == (
+    warned, made = said.splitlines()  # the first on stderr
+    assert "was not trained to be drawn from" in warned
+    assert (status, {**json.loads(made), "out": ""}) == (
         0,
         {
             "out": "",
@@ -228,7 +230,11 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["denoise", "nowhere", "--out", "new"], "nowhere: expected a folder"),
         (["denoise", "pictures", "--out", "new.aek"], "--out new.aek: expected a folder, or a name that ends in .npy"),
         (["reconstruct", "codes.npy", "--out", "new.jsonl"], "--out new.jsonl: expected a folder, or a name"),
-        (["info", "codes.jsonl"], "codes.jsonl: expected a model folder, codes (NAME.npy) or an archive (NAME.aek)"),
+        (["info", "codes.jsonl"], "found another file; the codes are codes.npy"),
+        (
+            ["info", "cut.npy"],
+            "cut.npy: expected what a job has finished, found a job that was cut short; run it",
+        ),
         (["evaluate", "pictures", "--run", "nowhere"], "--run nowhere: expected the model's run folder, found nothing"),
         (["compress", "x.tar", "--out", "new.npy"], "found a .tar file; unpack it first"),
         (["compress", "x.aek", "--out", "new.npy"], "found a .aek file; `aekit reconstruct` decodes an archive"),
@@ -257,6 +263,7 @@ def test_each_mistake_is_a_named_error(
     (tmp_path / "lost.jsonl").unlink()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.png").touch()
+    (tmp_path / "cut.npy.journal").touch()
     for kind in ("aek", "tar"):
         (tmp_path / f"x.{kind}").write_bytes(b"not read")
     shutil.copy(tmp_path / "pictures" / "a" / "000.png", tmp_path / "there.png")

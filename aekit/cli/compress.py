@@ -35,7 +35,8 @@ def compress(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="What a number is kept as: float32, float16 or uint8.", show_default="float32; an archive's are uint8"
+            help="What a number is kept as: float32, float16 or uint8.",
+            show_default="float32; uint8 in archives and of the objective rate",
         ),
     ] = None,
     append: Annotated[

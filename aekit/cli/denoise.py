@@ -70,7 +70,7 @@ def denoise(
         )
     if codec.spec.objective != "denoising":
         note(
-            f"{model} was trained for the objective {codec.spec.objective}, not to take noise away: "
+            f"warning: {model} was trained for the objective {codec.spec.objective}, not to take noise away: "
             "for that train with --objective denoising"
         )
     finish(summary, "images", as_json)

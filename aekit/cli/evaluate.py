@@ -59,9 +59,12 @@ def evaluate(
     write_report(out, figures, test, reconstructions, overwrite=overwrite)
     pca = figures["pca_mse"]
     beside = f"{pca:.5f}" if pca is not None else f"not known: {run} is not the run that made {model} (--run)"
+    # Of such a model the latents as they are would take more than was paid for.
+    unrounded = ", by latents that are not to be stored" if codec.spec.objective == "rate" else ""
     lines = [
         f"{figures['images']:,} images: {figures['test_images']}",
-        f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB; PCA of {figures['code_dim']} numbers: {beside}",
+        f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB{unrounded}; "
+        f"PCA of {figures['code_dim']} numbers: {beside}",
         f"{figures['bytes_per_image']} bytes an image as float32; as uint8 {figures['uint8_bytes_per_image']} bytes, "
         f"MSE {figures['uint8_mse']:.5f}, which costs {figures['uint8_cost_db']:.3f} dB; "
         f"the pixels are {figures['raw_bytes_per_image']:,} bytes",

@@ -19,7 +19,11 @@ def info(
     from aekit.bundle import Bundle
     from aekit.codes import CodeFile
     from aekit.errors import SourceError
+    from aekit.pictures import MARKER
 
+    if not path.exists() and path.with_name(f"{path.name}.journal").exists():
+        found, fix = "a job that was cut short", "run it again with --resume"
+        raise SourceError(str(path), expected="what a job has finished", found=found, fix=fix)
     if path.suffix == ".aek":
         facts, lines = _archive(path)
         emit(facts, lines, as_json)
@@ -33,7 +37,11 @@ def info(
         return
     if not path.is_dir():
         expected = "a model folder, codes (NAME.npy) or an archive (NAME.aek)"
-        raise SourceError(str(path), expected=expected, found="another file" if path.exists() else "nothing there")
+        fix = f"the codes are {path.with_suffix('.npy').name}" if path.suffix == ".jsonl" else ""
+        found = "another file" if path.exists() else "nothing there"
+        raise SourceError(str(path), expected=expected, found=found, fix=fix)
+    if (path / MARKER).exists():
+        raise SourceError(str(path), expected="a model folder or codes", found="pictures that aekit wrote")
     bundle = Bundle.read(path)
     what = f"{bundle.variant}, {bundle.spec.geometry}, {bundle.spec.code_dim} numbers a code"
     lines = [f"{path}: model {bundle.model_id}, {what}"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit
+from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
 
 
 def sample(
@@ -59,6 +59,8 @@ def sample(
         images = np.concatenate([ends[:1], between, ends[1:]])
     else:
         images = sampling.sample(codec, count, seed or 0)
+        if codec.bundle.manifest["latent"]["source"] == "training":
+            note(f"{model} was not trained to be drawn from: some images are unlikely; see --objective variational")
     picture = grid([images[start : start + columns] for start in range(0, len(images), columns)])
     with staged_file(out) as part:
         picture.save(part, "PNG")

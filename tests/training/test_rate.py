@@ -312,6 +312,16 @@ def test_options_of_the_command_that_do_not_fit_are_named(given: tuple[Any, ...]
     assert said in str(caught.value)
 
 
+def test_its_codes_are_uint8_unless_asked_for_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("images.npy", made_images(300))
+    assert invoke("train", "images.npy", "--bytes", 2, "--epochs", 1, "--out", "run")[0] == 0
+    assert "validation MSE by codes in an archive" in invoke("export", "run")[1]
+    for name, options, dtype in (("a.npy", (), np.uint8), ("b.npy", ("--dtype", "float32"), np.float32)):
+        assert invoke("compress", "images.npy", "--out", name, *options)[0] == 0
+        assert np.load(name, allow_pickle=False).dtype == dtype
+
+
 def test_codes_larger_than_asked_for_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "images.npy", made_images(600))
     train_command = importlib.import_module("aekit.cli.train")

@@ -209,9 +209,8 @@ class Codec:
         key = os.getpid(), role
         with _opening:
             if key not in self._sessions:
-                threads = self._threads
-                if self.runs > 1:
-                    threads = max((threads or cores()) // self.runs, 1)
+                # One run at a time leaves the number to onnxruntime, if nobody said.
+                threads = self.threads if self.runs > 1 else self._threads
                 running = open_session(
                     self.bundle.graph(role), self._provider, threads=threads, spinning=self.runs == 1
                 )

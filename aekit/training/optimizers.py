@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, overload
 
@@ -18,7 +19,7 @@ _WARM = 0.03
 """Share of a one-cycle run over which the rate rises."""
 
 
-class _Optimizer(torch.optim.Optimizer):
+class _Optimizer(torch.optim.Optimizer, ABC):
     """An optimizer with the same few averages of each parameter, which updates a group's parameters at once."""
 
     averages: ClassVar[dict[str, float]]
@@ -47,9 +48,9 @@ class _Optimizer(torch.optim.Optimizer):
                 self.update(group, params, [param.grad for param in params], *self._averages(number, params))
         return None
 
+    @abstractmethod
     def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
         """Change the parameters of a group and their averages, which come in the order of `averages`."""
-        raise NotImplementedError
 
     def _averages(self, number: int, params: list[Tensor]) -> list[list[Tensor]]:
         # Looking each up in the state takes as long as a small network's update; so they are kept while they are all.

@@ -1,0 +1,86 @@
+"""Golden files: runs, models, code files and archives that earlier versions wrote are still read, to the same values."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, json_output
+
+from aekit import Archive, CodeFile, Codec
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+FOLDERS = [
+    folder / name
+    for folder in sorted(GOLDEN.iterdir())
+    if (folder / "about.json").exists()
+    for name in json.loads((folder / "about.json").read_text())["made"]
+]
+
+each_model = pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}-{path.name}")
+
+
+def rows(folder: Path, name: str) -> "np.ndarray":
+    return np.load(folder / name, allow_pickle=False)
+
+
+@each_model
+def test_an_older_model_encodes_and_decodes_as_it_did(folder: Path) -> None:
+    codec = Codec.load(folder / "model", provider="cpu")
+    images = rows(folder.parent, "train.npy")
+    latents = codec.encode(images, "float16").astype(np.float32)
+    before = rows(folder, "array.npy").astype(np.float32)
+    assert np.abs(latents - before).max() <= 2e-3 * np.ptp(before)  # float16 has 11 bits; processors differ in a few
+    decoded = codec.decode(rows(folder, "named.npy"))
+    assert np.abs(decoded.astype(int) - rows(folder, "named-npy-images.npy")).max() <= 1
+
+
+@each_model
+def test_older_code_files_keep_their_paths_failures_and_values(folder: Path) -> None:
+    codec = Codec.load(folder / "model", provider="cpu")
+    for name, dtype in (("named.npy", "float32"), ("small.npy", "uint8")):
+        codes = CodeFile.open(folder / name)
+        codes.check_model(codec.bundle)
+        assert codes.codes.dtype == dtype
+        assert np.array_equal(np.concatenate(list(codes.batches(7))), rows(folder, name))
+        paths = [record.path for record in codes.records()]
+        assert len(paths) == 40
+        assert paths[0] == "a/000.png"
+
+
+@each_model
+def test_older_archives_decode_to_the_very_codes(folder: Path) -> None:
+    with Archive.open(folder / "named.aek", folder / "model") as archive:
+        assert np.array_equal(archive.codes(), rows(folder, "small.npy"))
+        assert archive.paths is not None
+        assert len(archive.paths) == 40
+        assert [record.path for record in archive.inputs() if record.error] == ["b/broken.png"]
+    with Archive.open(folder / "array.aek", folder / "model") as archive:
+        assert archive.codes().shape == (200, rows(folder, "array.npy").shape[1])
+        assert archive.paths is None
+
+
+@each_model
+def test_an_older_archive_takes_an_append(folder: Path, tmp_path: Path, pictures: Path, aekit: Run) -> None:
+    archive = Path(shutil.copy(folder / "named.aek", tmp_path))
+    source = pictures.rename(tmp_path / "later")
+    (source / "a").rename(source / "c")  # a/… are paths that the archive holds already
+    (source / "b").rename(source / "d")
+    found = json_output(aekit("compress", source, "--out", archive, "--append", "--model", folder / "model", "--json"))
+    assert found["images"] == 12
+    with Archive.open(archive, folder / "model") as grown:
+        assert np.array_equal(grown.codes()[:40], rows(folder, "small.npy"))
+
+
+@pytest.mark.slow
+@each_model
+def test_an_older_run_is_exported_to_the_same_model(folder: Path, tmp_path: Path, aekit: Run) -> None:
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    shutil.copy(folder.parent / "train.npy", tmp_path)
+    found = json_output(aekit("export", run, "--out", tmp_path / "model", "--json"))
+    before = json.loads((folder / "model" / "model.json").read_text())
+    assert found["model_id"] == before["model_id"]
+    if (run / "checkpoint.safetensors").exists():
+        done = aekit("train", "--resume", "--out", run)
+        assert done.returncode == 0, done.stderr

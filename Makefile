@@ -12,13 +12,13 @@ demo: $(READY)
 test: $(READY) lint
 	$(BIN)/python -m pytest
 
-# mypy finds aekit.export only where the folder really lies inside the package, so it looks at a tree of links.
+# mypy finds aekit.exporting only where the folder really lies inside the package, so it looks at a tree of links.
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	rm -rf build/types && mkdir -p build/types/aekit
-	ln -s $(addprefix ../../../,$(wildcard aekit/*.py aekit/archive aekit/cli aekit/evaluation aekit/training)) build/types/aekit/
-	ln -s ../../../export build/types/aekit/export
+	ln -s $(addprefix ../../../,$(filter-out %/__pycache__,$(wildcard aekit/*))) build/types/aekit/
+	ln -s ../../../export build/types/aekit/exporting
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p aekit
 
 $(READY): pyproject.toml constraints.txt

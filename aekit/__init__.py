@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 from aekit._version import __version__
 
 if TYPE_CHECKING:
-    from aekit.archive import Archive
-    from aekit.bundle import Bundle
-    from aekit.codec import Codec
-    from aekit.codes import CodeFile
+    from aekit.codes.archive import Archive
+    from aekit.codes.npy import CodeFile
     from aekit.errors import AekitError
+    from aekit.model.bundle import Bundle
+    from aekit.model.codec import Codec
     from aekit.spec import Geometry, ModelSpec
 
 __all__ = ["AekitError", "Archive", "Bundle", "CodeFile", "Codec", "Geometry", "ModelSpec", "__version__"]
 
 _HOMES = {
     "AekitError": "aekit.errors",
-    "Archive": "aekit.archive",
-    "Bundle": "aekit.bundle",
-    "CodeFile": "aekit.codes",
-    "Codec": "aekit.codec",
+    "Archive": "aekit.codes.archive",
+    "Bundle": "aekit.model.bundle",
+    "CodeFile": "aekit.codes.npy",
+    "Codec": "aekit.model.codec",
     "Geometry": "aekit.spec",
     "ModelSpec": "aekit.spec",
 }

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aekit.outputs import staged_file
+from aekit.outputs.staging import staged_file
 
 FOLDER, LATEST = Path("runs"), "latest"
 CONFIG, PCA = "config.json", "pca.npz"

@@ -27,16 +27,17 @@ from common import RESULTS, aekit, data_dir, load, machine, save, table
 from learning import unpack_split
 from rate_distortion import Curve, Point, bd_rate, bytes_at, codec_curve, frontier, klt_curve
 
-from aekit.archive import Archive
-from aekit.archive.container import inputs_per_block
-from aekit.bundle import Bundle
-from aekit.codec import Codec
-from aekit.entropy import decode, encode
+from aekit.codes.archive import Archive
+from aekit.codes.archive.container import inputs_per_block
+from aekit.codes.entropy import decode, encode
+from aekit.codes.tables import read_tables
 from aekit.evaluation.codecs import available, mosaic
 from aekit.evaluation.metrics import mse, psnr
 from aekit.evaluation.report import open_test_images
-from aekit.images import MAX_PIXELS, Pixels
-from aekit.sources import open_source, read_all
+from aekit.images.decode import MAX_PIXELS, Pixels
+from aekit.images.sources import open_source, read_all
+from aekit.model.bundle import Bundle
+from aekit.model.codec import Codec
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.data import load_training_data
@@ -101,7 +102,7 @@ class Bench(common.Bench):
         aekit("reconstruct", archive, "--out", back, *common, cwd=self.folder)
         error = mse(*(np.load(file, mmap_mode="r", allow_pickle=False) for file in (images, back)))
         with Archive.open(archive, model) as opened:
-            step, tables = inputs_per_block(opened.header.spec.code_dim), Bundle.read(model).tables
+            step, tables = inputs_per_block(opened.header.spec.code_dim), read_tables(Bundle.read(model)).tables
             codes = opened.codes()
         bits = sum(tables.entropy_bits(codes[start : start + step]) for start in range(0, len(codes), step))
         facts = {"numbers": codes.shape[1], "images": made["images"], "file": made["bytes"]}
@@ -201,7 +202,7 @@ def coding(bench: Bench) -> dict[str, Any] | None:
     rows: Rows = []
     for model in sorted(bench.folder.glob("mnist-*/model.json")):
         codec = Codec.load(model.parent)
-        tables = codec.bundle.tables
+        tables = read_tables(codec.bundle).tables
         codes = codec.encode(open_test_images("mnist", codec.bundle).images[:4096], "uint8")
         data = encode(codes, tables)
         rates = [

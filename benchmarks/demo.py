@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from aekit.named_sets import load_named_set
+from aekit.images.named_sets import load_named_set
 
 MARKER = ".aekit-demo"
 """Lies in a folder that this script made and may make anew."""

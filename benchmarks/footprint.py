@@ -74,7 +74,7 @@ def main() -> None:
             "of which " + ", ".join(f"{name} {packages[name] / 1e6:.0f}" for name in large): None,
             "aekit itself, MB": size(site / "aekit", "**/*.py") / 1e6,
             "encoder.onnx, MB": (arguments.model / "encoder.onnx").stat().st_size / 1e6,
-            "imports of a job, s": seconds([python, "-c", "import aekit.jobs, onnxruntime"]),
+            "imports of a job, s": seconds([python, "-c", "import aekit.jobs.job, onnxruntime"]),
             "aekit --help, s": seconds([python, "-m", "aekit", "--help"]),
             "compress one image, s": seconds(compress(picture)),
             "peak memory for one image, MB": peak_memory(compress(picture)) / 1e6,

@@ -18,19 +18,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aekit.archive import Archive, staged_archive
-from aekit.arrays import load_images, read_idx
-from aekit.bundle import MANIFEST, Bundle
-from aekit.codec import Codec
-from aekit.codes import CodeFile, CodeWriter, check_relative, index_path
-from aekit.entropy import FrequencyTables, decode, encode
+from aekit.codes.archive import Archive, staged_archive
+from aekit.codes.entropy import FrequencyTables, decode, encode
+from aekit.codes.npy import CodeFile, CodeWriter, index_path
 from aekit.errors import AekitError, ImageError
-from aekit.evaluation.baselines import Pca
-from aekit.graphfile import check_self_contained
-from aekit.images import decode_file, native_form
+from aekit.images.arrays import load_images, read_idx
+from aekit.images.decode import decode_file, native_form
+from aekit.images.records import Record, check_relative
+from aekit.images.sources import read_files
+from aekit.model.bundle import MANIFEST, Bundle
+from aekit.model.codec import Codec
+from aekit.model.graph_check import check_self_contained
+from aekit.model.sampling import LatentGaussian
+from aekit.pca import Pca
 from aekit.runs import CONFIG, config_checksum
-from aekit.sampling import LatentGaussian
-from aekit.sources import Record, read_files
 from aekit.spec import Geometry
 
 TINY = Path(__file__).parent.parent / "tests" / "data" / "tiny"

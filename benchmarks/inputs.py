@@ -9,8 +9,8 @@ import numpy as np
 from common import aekit
 from PIL import Image
 
-from aekit.images import Pixels
-from aekit.named_sets import load_named_set
+from aekit.images.decode import Pixels
+from aekit.images.named_sets import load_named_set
 
 
 class Bench(common.Bench):

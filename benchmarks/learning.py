@@ -25,11 +25,11 @@ from common import Bench, Rows, aekit, data_dir, load, machine, save, table
 from peers import classical_denoisers
 from training_speed import speed
 
-from aekit.codec import Codec
-from aekit.evaluation.baselines import Pca
 from aekit.evaluation.figures import grid
 from aekit.evaluation.metrics import mse, psnr
-from aekit.named_sets import load_named_set
+from aekit.images.named_sets import load_named_set
+from aekit.model.codec import Codec
+from aekit.pca import Pca
 from aekit.training.checkpoint import Run
 from aekit.training.reproducible import generator
 from aekit.training.trainer import load_network

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from aekit.images import Pixels
+from aekit.images.decode import Pixels
 
 
 class TutorialSet(Dataset[torch.Tensor]):

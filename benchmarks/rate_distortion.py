@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-from aekit.evaluation.baselines import Pca
 from aekit.evaluation.codecs import ImageCodec, code
 from aekit.evaluation.metrics import mse, psnr
-from aekit.images import Pixels
+from aekit.images.decode import Pixels
+from aekit.pca import Pca
 
 COMPONENTS = (8, 16, 24, 32, 48, 64, 96, 128, 256, 384)
 QUALITIES = {

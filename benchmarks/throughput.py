@@ -157,7 +157,7 @@ def encode(bench: Bench) -> Rows:
     """Arrays in memory to latents, against the network in eager torch; in one process, 2 threads each."""
     import torch
 
-    from aekit.codec import Codec
+    from aekit.model.codec import Codec
     from aekit.training.checkpoint import Run
     from aekit.training.trainer import load_network
 
@@ -308,7 +308,7 @@ def latency(bench: Bench) -> Rows:
     """One image through the Codec, against the bare session."""
     import onnxruntime
 
-    from aekit.codec import Codec
+    from aekit.model.codec import Codec
 
     model, image = bench.untrained("model-28", "mnist-5k"), digit_images(1)
     session = onnxruntime.InferenceSession(model / "encoder.onnx", providers=["CPUExecutionProvider"])

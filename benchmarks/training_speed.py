@@ -10,7 +10,7 @@ import torch
 from common import Bench, Rows
 from peers import linear_products, product_rate, tutorial_rate
 
-from aekit.evaluation.baselines import Pca
+from aekit.pca import Pca
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
 from aekit.training.data import load_training_data

@@ -1,1 +1,1 @@
-"""Export, imported as aekit.export: from a trained run to two verified ONNX graphs. Needs the extra `train`."""
+"""Export, imported as aekit.exporting: from a trained run to two verified ONNX graphs. Needs the extra `train`."""

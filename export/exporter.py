@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from aekit._version import __version__
-from aekit.bundle import MANIFEST, MAX_TABLES_DIM, Bundle, pack_tables, write_bundle
-from aekit.codec import Codec
-from aekit.entropy import FrequencyTables
+from aekit.codes.entropy import FrequencyTables
+from aekit.codes.tables import MAX_TABLES_DIM, pack_tables
 from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
-from aekit.export.graphs import (
+from aekit.exporting.graphs import (
     OPSET,
     CodeUnits,
     DecoderGraph,
@@ -25,11 +24,13 @@ from aekit.export.graphs import (
     export_graph,
     finish_graph,
 )
-from aekit.export.parity import VariantCost, fastest, measure_parity, measure_variant
-from aekit.export.quantize import CALIBRATED_ON, VARIANTS, make_variant
-from aekit.images import Pixels
-from aekit.outputs import staged_folder
-from aekit.sampling import LatentGaussian
+from aekit.exporting.parity import VariantCost, fastest, measure_parity, measure_variant
+from aekit.exporting.quantize import CALIBRATED_ON, VARIANTS, make_variant
+from aekit.images.decode import Pixels
+from aekit.model.bundle import MANIFEST, Bundle, write_bundle
+from aekit.model.codec import Codec
+from aekit.model.sampling import LatentGaussian
+from aekit.outputs.staging import staged_folder
 from aekit.spec import ModelSpec
 from aekit.training.checkpoint import Run
 from aekit.training.data import TrainingData

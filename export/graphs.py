@@ -13,8 +13,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from aekit.bundle import graph_metadata
 from aekit.errors import ParityError
+from aekit.model.bundle import graph_metadata
 from aekit.spec import Geometry, ModelSpec
 from aekit.training.networks import Autoencoder
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from aekit.codec import Codec
 from aekit.errors import ParityError
 from aekit.evaluation.metrics import mse, psnr
-from aekit.export.graphs import DecoderGraph, EncoderGraph
-from aekit.images import Pixels
+from aekit.exporting.graphs import DecoderGraph, EncoderGraph
+from aekit.images.decode import Pixels
+from aekit.model.codec import Codec
 
 BATCHES = (1, 2, 7)
 IMAGES = 256

@@ -10,11 +10,12 @@ import pytest
 from conftest import TINY
 from test_entropy import latent_like
 
-from aekit.archive import Archive, ArchiveWriter, writer
-from aekit.archive.container import Header
-from aekit.bundle import Bundle, pack_tables
-from aekit.entropy import FrequencyTables
-from aekit.sources import Record
+from aekit.codes.archive import Archive, ArchiveWriter, writer
+from aekit.codes.archive.container import Header
+from aekit.codes.entropy import FrequencyTables
+from aekit.codes.tables import pack_tables
+from aekit.images.records import Record
+from aekit.model.bundle import Bundle
 
 BUNDLE = Bundle.read(TINY)
 RECORDS = (

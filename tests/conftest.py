@@ -15,10 +15,10 @@ from hypothesis import settings
 from PIL import Image
 
 from aekit import jobs
-from aekit.archive import container
-from aekit.codec import Codec
-from aekit.images import Pixels
-from aekit.sources import open_source
+from aekit.codes.archive import container
+from aekit.images.decode import Pixels
+from aekit.images.sources import open_source
+from aekit.model.codec import Codec
 
 settings.register_profile("aekit", deadline=None)  # a busy machine is no failure
 settings.load_profile("aekit")

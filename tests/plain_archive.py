@@ -1,4 +1,4 @@
-"""A second reader of archives, plain and slow, written from aekit/ARCHIVE.md: test_archive holds the first to it."""
+"""A second reader of archives, plain and slow, written from ARCHIVE.md: test_archive holds the first to it."""
 
 import hashlib
 import json

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from plain_archive import read_archive
 from test_entropy import IntegersOnly, latent_like
 
-from aekit import entropy
-from aekit.archive import Archive, container, names, reader, staged_archive
-from aekit.bundle import Bundle
-from aekit.entropy import FrequencyTables
+from aekit.codes import entropy
+from aekit.codes.archive import Archive, container, names, reader, staged_archive
+from aekit.codes.entropy import FrequencyTables
+from aekit.codes.tables import read_tables
 from aekit.errors import BundleError, CodesError
-from aekit.sources import Record
+from aekit.images.records import Record
+from aekit.model.bundle import Bundle
 
-PAGE = Path(__file__).parents[1] / "aekit" / "ARCHIVE.md"
+PAGE = Path(__file__).parents[1] / "aekit" / "codes" / "ARCHIVE.md"
 
 
 # --- there and back
@@ -67,7 +68,7 @@ def test_any_codes_and_records_survive_and_a_plain_reader_agrees(
         got, inputs = read_whole(data, folder, bundle)
         np.testing.assert_array_equal(got, codes)
         assert inputs == (records or [])
-        header, plain, plain_records = read_archive(data, bundle.tables.to_dict())
+        header, plain, plain_records = read_archive(data, read_tables(bundle).tables.to_dict())
         assert plain == codes.tolist()
         assert plain_records == [
             (record.path.encode("utf-8", "surrogateescape"), record.width, record.height, record.error)
@@ -145,7 +146,7 @@ def test_codes_of_any_length_fit_into_blocks(tmp_path: Path, code_dim: int) -> N
 def test_an_empty_archive_is_one(tmp_path: Path) -> None:
     for records in ((), None):
         data = written(CODES[:0], records)
-        assert read_archive(data, BUNDLE.tables.to_dict())[1] == []
+        assert read_archive(data, read_tables(BUNDLE).tables.to_dict())[1] == []
         with opened(data, tmp_path) as archive:
             assert (len(archive), list(archive), archive.codes().shape) == (0, [], (0, 4))
 
@@ -183,7 +184,7 @@ def test_decoding_meets_no_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_container_costs_less_than_a_tenth_of_a_byte_an_image() -> None:
     codes = latent_like(10_000, 4, 3.0, seed=5)
     data = written(codes, None)
-    blocks = [entropy.encode(codes[start : start + 4096], BUNDLE.tables) for start in (0, 4096, 8192)]
+    blocks = [entropy.encode(codes[start : start + 4096], read_tables(BUNDLE).tables) for start in (0, 4096, 8192)]
     assert 0 < len(data) - sum(map(len, blocks)) < 0.05 * 10_000
 
 
@@ -205,9 +206,9 @@ def test_names_that_count_cost_next_to_nothing(name: str, most: float) -> None:
 MANY = """
 import sys, tracemalloc
 import numpy as np
-from aekit.archive import Archive, staged_archive
-from aekit.bundle import Bundle
-from aekit.sources import Record
+from aekit.codes.archive import Archive, staged_archive
+from aekit.model.bundle import Bundle
+from aekit.images.records import Record
 from pathlib import Path
 
 model, path, count = Bundle.read(Path(sys.argv[1])), Path(sys.argv[2]), 60_000

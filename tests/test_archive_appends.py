@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from archives import BUNDLE, CODES, HEAD, RECORDS, model, written
 
-from aekit.archive import Archive, ArchiveWriter, container, staged_archive, writer
-from aekit.archive.container import read_frame
-from aekit.entropy import FrequencyTables
+from aekit.codes.archive import Archive, ArchiveWriter, container, staged_archive, writer
+from aekit.codes.archive.container import read_frame
+from aekit.codes.entropy import FrequencyTables
 from aekit.errors import CodesError, ModelMismatch, OutputError, SpecError
 
 
@@ -33,7 +33,7 @@ def test_of_two_jobs_at_once_the_second_gets_an_error(tmp_path: Path) -> None:
 
 def test_a_lock_that_came_too_late_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other job ends, and removes its journal, just before we lock what we opened."""
-    from aekit import journal
+    from aekit.outputs import journal
 
     path = tmp_path / "codes.aek"
     path.write_bytes(written(CODES, RECORDS))
@@ -58,7 +58,7 @@ class Stop(Exception):
 
 def steps_of(path: Path, patch: pytest.MonkeyPatch, stop_at: int) -> int:
     """Append, failing at the stop_at-th write, flush to the disk or renaming; returns how many there were."""
-    from aekit import outputs
+    from aekit.outputs import staging as outputs
 
     counter = itertools.count()
 

@@ -17,13 +17,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_entropy import latent_like
 
-from aekit import entropy
-from aekit.archive import Archive, ArchiveWriter, container, names
-from aekit.archive.container import Block, Header, frame
-from aekit.bundle import MANIFEST, pack_tables
-from aekit.entropy import FrequencyTables
+from aekit.codes import entropy
+from aekit.codes.archive import Archive, ArchiveWriter, container, names
+from aekit.codes.archive.container import Block, Header, frame
+from aekit.codes.entropy import FrequencyTables
+from aekit.codes.tables import pack_tables, read_tables
 from aekit.errors import BundleError, CodesError, ModelMismatch, ShapeError, SpecError
-from aekit.sources import Record
+from aekit.images.records import Record
+from aekit.model.bundle import MANIFEST
 
 
 @pytest.mark.parametrize("records", [RECORDS, None])
@@ -141,7 +142,7 @@ BOMB = zlib.compress(bytes(80 << 20), 9)
 )
 def test_tables_of_a_model_are_not_believed(packed: object) -> None:
     with pytest.raises(BundleError, match=re.escape(f"{MANIFEST}: tables")):
-        _ = dataclasses.replace(BUNDLE, manifest={**BUNDLE.manifest, "tables": packed}).tables
+        read_tables(dataclasses.replace(BUNDLE, manifest={**BUNDLE.manifest, "tables": packed}))
 
 
 def sealed(data: bytes) -> bytes:
@@ -191,7 +192,7 @@ def test_a_header_is_not_believed(tmp_path: Path, head: bytes) -> None:
         opened(head + ending(), tmp_path)
 
 
-WHOLE = Block(6, 4, (1, 1, 4), entropy.encode(CODES, BUNDLE.tables), names.pack(RECORDS))
+WHOLE = Block(6, 4, (1, 1, 4), entropy.encode(CODES, read_tables(BUNDLE).tables), names.pack(RECORDS))
 
 
 def of_block(**changes: Any) -> bytes:
@@ -290,7 +291,11 @@ def test_paths_cannot_grow_without_end(tmp_path: Path) -> None:
         ]
     )
     block = Block(
-        count, count, (1, 1, 4), entropy.encode(np.zeros((count, 4), np.uint8), BUNDLE.tables), deflated(packed)
+        count,
+        count,
+        (1, 1, 4),
+        entropy.encode(np.zeros((count, 4), np.uint8), read_tables(BUNDLE).tables),
+        deflated(packed),
     )
     data = block.to_bytes()
     with pytest.raises(CodesError, match="records of 4096 images"):

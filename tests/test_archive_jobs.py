@@ -17,12 +17,12 @@ from PIL import Image
 from test_cli import invoke
 
 from aekit import Archive, jobs
-from aekit.codec import BATCH_SIZE, Codec, Codes
-from aekit.codefiles import open_codes
+from aekit.codes.files import open_codes
 from aekit.errors import AekitError
-from aekit.images import Pixels
-from aekit.pictures import MARKER
-from aekit.sources import ArraySource, open_source
+from aekit.images.decode import Pixels
+from aekit.images.sources import ArraySource, open_source
+from aekit.images.writing import MARKER
+from aekit.model.codec import BATCH_SIZE, Codec, Codes
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +217,7 @@ def test_an_archive_that_names_an_image_twice_is_refused(tmp_path: Path, picture
     compress("pictures")
     with Archive.open("codes.aek", TINY) as archive:
         codes, records = archive.codes(), list(archive.records())
-    from aekit.archive import staged_archive
+    from aekit.codes.archive import staged_archive
 
     with staged_archive(tmp_path / "twice.aek", tiny_codec.bundle, named=True) as made:
         made.add(codes[[0, 0]], [records[0], records[0]])

@@ -16,9 +16,9 @@ from conftest import made_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aekit.arrays import load_images, read_idx
 from aekit.errors import SourceError
-from aekit.images import Pixels
+from aekit.images.arrays import load_images, read_idx
+from aekit.images.decode import Pixels
 
 IMAGES = made_images(5, 8, 12)
 Array = npt.NDArray[np.generic]

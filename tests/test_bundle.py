@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_spec import JUNK
 
-from aekit.bundle import MANIFEST, Bundle, write_bundle
-from aekit.codec import Codec
 from aekit.errors import AekitError, BundleError, SpecError
+from aekit.model.bundle import MANIFEST, Bundle, write_bundle
+from aekit.model.codec import Codec
 
 IMAGES = made_images(3)
 

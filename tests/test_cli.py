@@ -20,11 +20,11 @@ from test_images import png
 from typer.testing import CliRunner
 
 import aekit.cli
-from aekit.bundle import Bundle
 from aekit.cli import app
 from aekit.cli.common import duration
 from aekit.errors import AekitError, MissingExtra, OutputExists
-from aekit.outputs import finite
+from aekit.json_files import finite
+from aekit.model.bundle import Bundle
 
 COMMANDS = sorted(aekit.cli.COMMANDS)
 README = Path(__file__).parent.parent / "README.md"

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 from conftest import TINY, made_images
 
-from aekit import codec
-from aekit.codec import DTYPES, Codec
 from aekit.errors import OptionError, ShapeError
 from aekit.evaluation.metrics import mse
+from aekit.model import codec
+from aekit.model.codec import DTYPES, Codec
 
 IMAGES = made_images(40, seed=5)
 

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_spec import JUNK
 
-from aekit.bundle import Bundle
-from aekit.codec import DTYPES
-from aekit.codes import CodeFile, CodeWriter, check_relative, index_path
+from aekit.codes.npy import CodeFile, CodeWriter, index_path
 from aekit.errors import AekitError, CodesError, ModelMismatch
-from aekit.sources import Record
+from aekit.images.records import Record, check_relative
+from aekit.model.bundle import Bundle
+from aekit.model.codec import DTYPES
 
 BUNDLE = Bundle.read(TINY)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -260,7 +260,7 @@ WINDOWS = ["C:\\x.png", "C:x.png", "\\\\server\\share\\x.png", "\\x.png", "a\\..
 def test_by_the_rules_of_windows_drives_shares_and_backslashes_lead_away(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("aekit.codes.PurePath", PureWindowsPath)
+    monkeypatch.setattr("aekit.images.records.PurePath", PureWindowsPath)
     with pytest.raises(CodesError, match="below the output folder"):
         check_relative(path, "here")
     check_relative("a\\b.png", "here")
@@ -269,7 +269,7 @@ def test_by_the_rules_of_windows_drives_shares_and_backslashes_lead_away(
 @given(st.text(st.sampled_from("./\\:~a\0\ud800é ")), st.sampled_from([PurePosixPath, PureWindowsPath]))
 def test_a_path_that_is_accepted_stays_below_its_folder(path: str, system: type[PurePath]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aekit.codes.PurePath", system)
+        patch.setattr("aekit.images.records.PurePath", system)
         try:
             check_relative(path, "here")
         except CodesError:

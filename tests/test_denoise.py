@@ -11,11 +11,11 @@ from PIL import Image
 from test_jobs import IMAGES, back, pixels
 
 from aekit import jobs
-from aekit.codec import Codec
 from aekit.errors import AekitError, OptionError, OutputError
-from aekit.jobs import Summary
-from aekit.pictures import MARKER
-from aekit.sources import ArraySource, open_source
+from aekit.images.sources import ArraySource, open_source
+from aekit.images.writing import MARKER
+from aekit.jobs.job import Summary
+from aekit.model.codec import Codec
 
 
 def cleaned(source: Path, out: Path, codec: Codec, **options: Any) -> Summary:

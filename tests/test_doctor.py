@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from conftest import TINY, Run, json_output
 
-from aekit.bundle import Bundle
-from aekit.doctor import Report, Trial, examine
-from aekit.providers import PROVIDERS
+from aekit.model.bundle import Bundle
+from aekit.model.doctor import Report, Trial, examine
+from aekit.model.providers import PROVIDERS
 
 
 @pytest.fixture(scope="module")

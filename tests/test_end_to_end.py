@@ -8,7 +8,7 @@ import pytest
 from conftest import Run, json_output
 from PIL import Image
 
-from aekit.named_sets import load_named_set
+from aekit.images.named_sets import load_named_set
 
 KEYS = {"mse", "psnr", "images", "code_dim", "bytes_per_image", "pca_mse", "model_id"}
 

@@ -1,4 +1,4 @@
-"""The fast coder against a plain one written from aekit/ENTROPY.md, and against damage, floats and its promises."""
+"""The fast coder against a plain one written from ENTROPY.md, and against damage, floats and its promises."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aekit import entropy
-from aekit.entropy import FrequencyTables, decode, encode
+from aekit.codes import entropy
+from aekit.codes.entropy import FrequencyTables, decode, encode
 from aekit.errors import CodesError, TablesError
 
 Codes = entropy.U8
 
 
 def plain_decode(data: bytes, n: int, tables: dict[str, Any]) -> list[list[int]]:
-    """aekit/ENTROPY.md in Python integers: a state at a time, a symbol at a time, from the JSON form of the tables."""
+    """ENTROPY.md in Python integers: a state at a time, a symbol at a time, from the JSON form of the tables."""
     dimensions = [
         [(entry["first"] + i, f) for i, f in enumerate(entry["frequencies"]) if f] + [(256, entry["escape"])]
         for entry in tables["dimensions"]
@@ -158,7 +158,7 @@ def test_a_block_of_4096_takes_under_one_percent_over_its_entropy(dimensions: in
 
 
 def test_the_bytes_of_the_worked_example() -> None:
-    page = (Path(__file__).parents[1] / "aekit" / "ENTROPY.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "aekit" / "codes" / "ENTROPY.md").read_text(encoding="utf-8")
     example = json.loads(page.split("```json")[1].split("```")[0])
     tables = FrequencyTables.from_dict(example["tables"])
     codes = np.array(example["codes"], np.uint8)

@@ -1,4 +1,4 @@
-"""Golden files: runs, models, code files and archives that earlier versions wrote are still read, to the same values."""
+"""Golden files: runs, models, code files and archives of earlier versions are still read, with the same values."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import Run, json_output
 
-from aekit import Archive, CodeFile, Codec
+from aekit import Archive, Codec, CodeFile
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 FOLDERS = [

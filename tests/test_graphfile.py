@@ -11,10 +11,10 @@ from conftest import TINY, made_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aekit.bundle import Bundle, write_bundle
-from aekit.codec import Codec
 from aekit.errors import AekitError, BundleError, ProviderError
-from aekit.graphfile import check_self_contained
+from aekit.model.bundle import Bundle, write_bundle
+from aekit.model.codec import Codec
+from aekit.model.graph_check import check_self_contained
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from aekit.errors import ImageError, ShapeError, SourceError
-from aekit.images import Pixels, decode_file, find_images, fit_array
-from aekit.sources import FolderSource, read_files
+from aekit.images.decode import Pixels, decode_file, find_images, fit_array
+from aekit.images.sources import FolderSource, read_files
 from aekit.spec import Geometry
 
 GRAY, RGB = Geometry(16, 16, 1), Geometry(16, 16, 3)
@@ -390,7 +390,7 @@ def test_sides_from_one_pixel_up_are_read(tmp_path: Path, size: tuple[int, int])
 MEASURED = """
 import re, sys
 from pathlib import Path
-from aekit.images import decode_file
+from aekit.images.decode import decode_file
 from aekit.spec import Geometry
 
 def peak():

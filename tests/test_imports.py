@@ -13,7 +13,7 @@ from conftest import TINY
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [path for folder in ("aekit", "export", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")]
-TRAINING_ONLY = ("torch", "onnx", "onnxscript", "sklearn", "matplotlib", "pandas", "mlxtend", "aekit.export")
+TRAINING_ONLY = ("torch", "onnx", "onnxscript", "sklearn", "matplotlib", "pandas", "mlxtend", "aekit.exporting")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,10 +27,12 @@ def among(loaded: set[str], names: tuple[str, ...]) -> set[str]:
 
 
 def test_the_runtime_loads_nothing_that_only_training_needs() -> None:
-    runtime = "aekit, aekit.cli, aekit.codec, aekit.jobs, aekit.sources, aekit.__main__"
-    code = f"import sys, {runtime}\naekit.codec.Codec.load({str(TINY)!r}).provider('encoder')\nprint(*sys.modules)"
+    runtime = "aekit, aekit.cli, aekit.model.codec, aekit.jobs.job, aekit.images.sources, aekit.__main__"
+    code = (
+        f"import sys, {runtime}\naekit.model.codec.Codec.load({str(TINY)!r}).provider('encoder')\nprint(*sys.modules)"
+    )
     loaded = set(python("-c", code).stdout.split())
-    assert {"aekit.codec", "aekit.jobs", "onnxruntime"} <= loaded
+    assert {"aekit.model.codec", "aekit.jobs.job", "onnxruntime"} <= loaded
     assert among(loaded, (*TRAINING_ONLY, "aekit.training")) == set()
 
 
@@ -45,7 +47,9 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_processes_that_read_can_be_forked_before_onnxruntime_makes_threads() -> None:
-    code = "import sys, aekit.codec, aekit.jobs, aekit.sources, aekit.pipeline; print(*sys.modules)"
+    code = (
+        "import sys, aekit.model.codec, aekit.jobs.job, aekit.images.sources, aekit.images.reading; print(*sys.modules)"
+    )
     assert among(set(python("-c", code).stdout.split()), ("onnxruntime",)) == set()
 
 
@@ -67,8 +71,8 @@ def test_onnxruntimes_telemetry_is_off_before_it_is_imported_unless_the_user_ask
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
         "sys.meta_path.insert(0, Watch())\n"
-        "import aekit.codec\n"
-        f"aekit.codec.Codec.load({str(TINY)!r}).provider('encoder')"
+        "import aekit.model.codec\n"
+        f"aekit.model.codec.Codec.load({str(TINY)!r}).provider('encoder')"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [found]

@@ -14,13 +14,13 @@ from PIL import Image
 from test_codes import HOSTILE, rewrite_header, rewrite_line
 
 from aekit import jobs
-from aekit.codec import DTYPES, Codec
-from aekit.codes import CodeFile, index_path
+from aekit.codes.npy import CodeFile, index_path
 from aekit.errors import AekitError, CodesError, ImageError, ModelMismatch, OptionError, OutputError, SourceError
-from aekit.images import Pixels
-from aekit.jobs import Summary
-from aekit.pictures import MARKER, png_paths
-from aekit.sources import ArraySource, open_source
+from aekit.images.decode import Pixels
+from aekit.images.sources import ArraySource, open_source
+from aekit.images.writing import MARKER, png_paths
+from aekit.jobs.job import Summary
+from aekit.model.codec import DTYPES, Codec
 
 IMAGES = made_images(12)
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY, json_output, made_images, tree, write_pictures
 
 from aekit.errors import AekitError
-from aekit.outputs import staged_file
+from aekit.outputs.staging import staged_file
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
 UNWRITABLE = Path("/proc")  # even root can't make a file there

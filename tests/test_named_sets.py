@@ -12,9 +12,9 @@ import pytest
 from conftest import made_images
 from test_arrays import idx
 
-from aekit import named_sets
 from aekit.errors import SourceError
-from aekit.named_sets import SPLITS, TEST_FILE, TRAIN_FILE, load_named_set
+from aekit.images import named_sets
+from aekit.images.named_sets import SPLITS, TEST_FILE, TRAIN_FILE, load_named_set
 
 DIGITS = made_images(3, 28, 28)
 FILE = gzip.compress(idx(DIGITS[..., 0]))

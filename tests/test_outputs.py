@@ -10,7 +10,7 @@ import pytest
 from conftest import tree
 
 from aekit.errors import OutputError, OutputExists
-from aekit.outputs import check_folder_free, check_free, staged_file, staged_folder
+from aekit.outputs.staging import check_folder_free, check_free, staged_file, staged_folder
 
 MARKER = "aekit.json"
 
@@ -120,7 +120,7 @@ def test_what_a_killed_job_left_is_cleared(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from aekit import outputs
+from aekit.outputs import staging as outputs
 
 def replace(*names):
     global left

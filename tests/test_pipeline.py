@@ -13,13 +13,14 @@ import pytest
 from conftest import TINY, tree, write_pictures
 from PIL import Image
 
-import aekit.pipeline
+import aekit.images.reading
 from aekit import jobs
-from aekit.codec import Codec
-from aekit.codes import CodeFile
+from aekit.codes.npy import CodeFile
 from aekit.errors import BundleError
-from aekit.pipeline import plan_reading, reading
-from aekit.sources import ArraySource, Block, FolderSource, open_source
+from aekit.images.reading import plan_reading, reading
+from aekit.images.records import Block
+from aekit.images.sources import ArraySource, FolderSource, open_source
+from aekit.model.codec import Codec
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan
 
@@ -80,8 +81,8 @@ def test_a_new_process_forks_its_readers_and_one_that_ran_spawns_them(mixed: Fol
 import multiprocessing, sys
 from pathlib import Path
 from aekit import jobs
-from aekit.codec import Codec
-from aekit.sources import open_source
+from aekit.model.codec import Codec
+from aekit.images.sources import open_source
 if __name__ == "__main__":
     methods, get = [], multiprocessing.get_context
     multiprocessing.get_context = lambda method: methods.append(method) or get(method)
@@ -123,7 +124,7 @@ def test_the_plan_follows_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert plan_reading(open_source(str(large)), 3) == Plan("threads", 3)
     assert plan_reading(open_source(str(large)), 0) == HERE
     assert plan_reading(ArraySource("array", np.zeros((9, 16, 16, 1), np.uint8)), 3) == HERE
-    monkeypatch.setattr(aekit.pipeline, "cores", lambda: 5)
+    monkeypatch.setattr(aekit.images.reading, "cores", lambda: 5)
     many = FolderSource(few, tuple(f"a/{row:06d}.png" for row in range(100_000)))  # most of them are not there
     assert plan_reading(many) == Plan("processes", 5)
 
@@ -138,8 +139,9 @@ def test_a_mapped_array_does_not_fill_the_memory(tmp_path: Path) -> None:
 
     def peak(rows: int) -> int:
         code = (
-            "from pathlib import Path; import numpy as np; from aekit import jobs; from aekit.codec import Codec; "
-            "from aekit.sources import ArraySource, open_source; "
+            "from pathlib import Path; import numpy as np; from aekit import jobs; "
+            "from aekit.model.codec import Codec; "
+            "from aekit.images.sources import ArraySource, open_source; "
             f"source = open_source({str(array)!r}); source = ArraySource(source.name, source.array[:{rows}]); "
             f"jobs.compress(source, Path('codes-{rows}.npy'), Codec.load({str(TINY)!r}), batch_size=4096)"
         )
@@ -170,10 +172,10 @@ def test_files_are_read_while_the_model_opens(mixed: FolderSource, workers: int)
 
 
 def test_no_more_is_read_ahead_than_memory_allows(mixed: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aekit.pipeline, "_MOST_AHEAD", 3 * 8 * GEOMETRY.pixels)
-    copied, replace = list[Block](), aekit.pipeline.replace
+    monkeypatch.setattr(aekit.images.reading, "_MOST_AHEAD", 3 * 8 * GEOMETRY.pixels)
+    copied, replace = list[Block](), aekit.images.reading.replace
     monkeypatch.setattr(
-        aekit.pipeline, "replace", lambda *args, **new: copied.append(replace(*args, **new)) or copied[-1]
+        aekit.images.reading, "replace", lambda *args, **new: copied.append(replace(*args, **new)) or copied[-1]
     )
     with reading(mixed, GEOMETRY, 8, 2, meanwhile=lambda: time.sleep(0.5)) as blocks:
         assert len(copied) == 3

@@ -12,10 +12,10 @@ from conftest import made_images
 from PIL import Image, PngImagePlugin
 
 from aekit.errors import ImageError
-from aekit.images import MAX_PIXELS, decode_file
-from aekit.named_sets import load_named_set
-from aekit.png import encode, encode_alike, read_packed
-from aekit.sources import read_files
+from aekit.images.decode import MAX_PIXELS, decode_file
+from aekit.images.named_sets import load_named_set
+from aekit.images.png import encode, encode_alike, read_packed
+from aekit.images.sources import read_files
 from aekit.spec import Geometry
 
 GRAY, RGB = Geometry(16, 16, 1), Geometry(16, 16, 3)
@@ -30,7 +30,7 @@ def saved(path: Path, pixels: np.ndarray, **options: object) -> Path:  # type: i
 def by_pillow(path: Path, geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> object:
     """What the long way makes of the file: its pixels and size, or the words of its error."""
     with monkeypatch.context() as patch:
-        patch.setattr("aekit.images.read_packed", lambda path, most: None)
+        patch.setattr("aekit.images.decode.read_packed", lambda path, most: None)
         return outcome(path, geometry)
 
 
@@ -136,7 +136,7 @@ def test_files_unpacked_together_are_those_unpacked_one_by_one(tmp_path: Path, m
         chunk = struct.pack(">I", len(idat) - 4) + idat + struct.pack(">I", zlib.crc32(idat))
         (tmp_path / f"filter{first}.png").write_bytes(whole[:33] + chunk + whole[-12:])
         names.append(f"filter{first}.png")
-    monkeypatch.setattr("aekit.images._STACK_BYTES", 10_000)
+    monkeypatch.setattr("aekit.images.decode._STACK_BYTES", 10_000)
     for geometry in (Geometry(20, 12, 1), Geometry(20, 12, 3), GRAY):
         block = read_files(tmp_path, tuple(names), geometry)
         images = iter(block.images)

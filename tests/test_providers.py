@@ -5,9 +5,9 @@ import onnxruntime
 import pytest
 from conftest import TINY, made_images
 
-from aekit.codec import Codec
 from aekit.errors import ProviderError
-from aekit.providers import PROVIDERS, open_session
+from aekit.model.codec import Codec
+from aekit.model.providers import PROVIDERS, open_session
 
 GRAPH = (TINY / "encoder.onnx").read_bytes()
 HERE = [name for name, full in PROVIDERS.items() if full in onnxruntime.get_available_providers()]
@@ -55,7 +55,7 @@ def test_what_a_binding_gives_is_what_a_run_gives(tiny_codec: Codec, monkeypatch
     """The way GPU sessions run, taken by the CPU's: onnxruntime binds there too."""
     images = made_images(10)
     plain = tiny_codec.encode(images), tiny_codec.encode(images, "uint8"), tiny_codec.reconstruct(images)
-    monkeypatch.setattr("aekit.providers._ON_GPU", ("cpu",))
+    monkeypatch.setattr("aekit.model.providers._ON_GPU", ("cpu",))
     bound = tiny_codec.encode(images), tiny_codec.encode(images, "uint8"), tiny_codec.reconstruct(images)
     for a, b in zip(plain, bound, strict=True):
         assert np.array_equal(a, b)

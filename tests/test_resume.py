@@ -157,8 +157,8 @@ def test_of_two_jobs_on_one_output_the_second_is_refused(tmp_path: Path, aekit: 
 
 def test_files_that_vanish_or_grow_after_they_were_listed_cost_a_line_at_most(work: Path) -> None:
     from aekit import jobs
-    from aekit.codec import Codec
-    from aekit.sources import open_source
+    from aekit.images.sources import open_source
+    from aekit.model.codec import Codec
 
     source = open_source(str(work / "in"))
     (work / "in/a/004.png").unlink()

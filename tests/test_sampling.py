@@ -16,11 +16,11 @@ from PIL import Image
 from test_bundle import rewrite
 from test_spec import JUNK
 
-from aekit.bundle import Bundle
-from aekit.codec import BATCH_SIZE, Codec
 from aekit.errors import AekitError, BundleError, ImageError, OptionError
 from aekit.evaluation.figures import check_grid, grid
-from aekit.sampling import MOST, MOST_COVARIANCE, LatentGaussian, interpolate, sample
+from aekit.model.bundle import Bundle
+from aekit.model.codec import BATCH_SIZE, Codec
+from aekit.model.sampling import MOST, MOST_COVARIANCE, LatentGaussian, interpolate, sample
 from aekit.spec import Geometry
 
 

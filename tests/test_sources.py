@@ -11,7 +11,7 @@ from PIL import Image
 from test_arrays import idx
 
 from aekit.errors import SourceError
-from aekit.sources import ArraySource, FolderSource, fingerprint, open_source, read_all
+from aekit.images.sources import ArraySource, FolderSource, fingerprint, open_source, read_all
 from aekit.spec import Geometry
 
 GRAY = Geometry(16, 16, 1)
@@ -91,7 +91,7 @@ def test_read_all_keeps_images_names_and_failures_apart(pictures: Path) -> None:
 def test_a_block_boundary_inside_a_source_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = write_pictures(tmp_path, 7)
     (tmp_path / "a/002.png").write_bytes(b"")
-    monkeypatch.setattr("aekit.sources._BLOCK", 2)
+    monkeypatch.setattr("aekit.images.sources._BLOCK", 2)
     out, names, skipped = read_all(open_source(str(tmp_path)), GRAY)
     np.testing.assert_array_equal(out, np.delete(images, 1, axis=0))
     assert (len(names), len(skipped)) == (6, 1)

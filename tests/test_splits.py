@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aekit.errors import OptionError, SourceError
-from aekit.splits import FRACTION, hold_out
+from aekit.images.held_out import FRACTION, hold_out
 
 NAMES = st.lists(st.text(max_size=8), min_size=2, max_size=60, unique=True)
 

@@ -14,7 +14,7 @@ import typer
 from aekit.errors import AekitError, MissingExtra, OutputError, one_line
 
 if TYPE_CHECKING:
-    from aekit.jobs import Summary
+    from aekit.jobs.job import Summary
 
 ModelOption = Annotated[
     Path, typer.Option("--model", envvar="AEKIT_MODEL", help="Model folder, as `aekit export` writes it.")
@@ -86,7 +86,7 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """
     import json
 
-    from aekit.outputs import finite
+    from aekit.json_files import finite
 
     # Lines repeat what files say, and that may be meant for the terminal.
     text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))

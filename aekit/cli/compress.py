@@ -59,8 +59,8 @@ def compress(
 ) -> None:
     """Encode images to a code file, one row an image, in the order of their sorted paths."""
     from aekit import jobs
-    from aekit.codec import Codec
-    from aekit.sources import open_source
+    from aekit.images.sources import open_source
+    from aekit.model.codec import Codec
     from aekit.workers import cores
 
     codec = Codec.load(model, provider, threads, runs=threads or cores())

@@ -48,8 +48,8 @@ def denoise(
     of another objective runs too, and a note says so.
     """
     from aekit import jobs
-    from aekit.codec import Codec
-    from aekit.sources import open_source
+    from aekit.images.sources import open_source
+    from aekit.model.codec import Codec
     from aekit.workers import cores
 
     codec = Codec.load(model, provider, threads, runs=threads or cores())

@@ -12,8 +12,8 @@ def doctor(model: ModelOption = Path("model"), as_json: JsonOption = False) -> N
 
     Without a model it looks at the install alone.
     """
-    from aekit.bundle import MANIFEST, Bundle
-    from aekit.doctor import examine
+    from aekit.model.bundle import MANIFEST, Bundle
+    from aekit.model.doctor import examine
 
     there = (model / MANIFEST).exists()
     report = examine(Bundle.read(model) if there else None)

@@ -9,7 +9,7 @@ from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderO
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:
-    from aekit.evaluation.baselines import Pca
+    from aekit.pca import Pca
 
 
 def evaluate(
@@ -31,11 +31,11 @@ def evaluate(
 ) -> None:
     """Measure the exported graphs: MSE, PSNR, bytes as stored in an archive, beside PCA of the same size and what PNG,
     JPEG, WebP, AVIF and JPEG XL need for the same MSE; draw images above reconstructions."""
-    from aekit.codec import Codec
     from aekit.errors import OptionError
     from aekit.evaluation.report import REPORT, open_test_images, write_report
     from aekit.evaluation.report import evaluate as measure
-    from aekit.outputs import check_folder_free
+    from aekit.model.codec import Codec
+    from aekit.outputs.staging import check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
     if run != FOLDER / LATEST and not resolve_run(run).is_dir():
@@ -100,6 +100,6 @@ def _stored(figures: dict[str, Any]) -> list[str]:
 
 
 def _baseline(run: Path) -> "Pca | None":
-    from aekit.evaluation.baselines import Pca
+    from aekit.pca import Pca
 
     return Pca.load(run / PCA) if (run / PCA).exists() else None

@@ -27,12 +27,12 @@ def export(
     The graphs take and give uint8 pixels and any number of images. The export stands only if onnxruntime computes what
     torch does, on the run's validation images.
     """
-    from aekit.bundle import MANIFEST
-    from aekit.outputs import check_folder_free
+    from aekit.model.bundle import MANIFEST
+    from aekit.outputs.staging import check_folder_free
 
     check_folder_free(out, MANIFEST, overwrite=overwrite)
     need_extra("aekit export", "train", "torch", "onnx", "onnxscript", "safetensors")
-    from aekit.export.exporter import export_run
+    from aekit.exporting.exporter import export_run
     from aekit.training.checkpoint import Run
 
     opened = Run.read(resolve_run(run))

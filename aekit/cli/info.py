@@ -16,10 +16,10 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model folder, a code file or an archive holds; reads no graph and runs nothing."""
-    from aekit.bundle import Bundle
-    from aekit.codes import CodeFile
+    from aekit.codes.npy import CodeFile
     from aekit.errors import SourceError
-    from aekit.pictures import MARKER
+    from aekit.images.writing import MARKER
+    from aekit.model.bundle import Bundle
 
     if not path.exists() and path.with_name(f"{path.name}.journal").exists():
         found, fix = "a job that was cut short", "run it again with --resume"
@@ -48,14 +48,16 @@ def info(
     facts = dict(bundle.manifest)
     if "latent" in facts:  # its arrays, as base64, are of no use to a reader
         facts["latent"] = {"source": facts["latent"].get("source"), "holds": sorted(facts["latent"])}
-    facts["tables"] = bundle.tables_digest if "tables" in facts else None
+    from aekit.codes.tables import read_tables
+
+    facts["tables"] = read_tables(bundle).digest if "tables" in facts else None
     lines += [f"  {name}: {value}" for name, value in facts.items() if name not in ("spec", "model_id")]
     emit({"path": str(path), **facts}, lines, as_json)
 
 
 def _archive(path: Path) -> tuple[dict[str, Any], list[str]]:
     """What an archive holds: every block is read and verified, no code is decoded."""
-    from aekit.archive import Archive
+    from aekit.codes.archive import Archive
 
     with Archive.open(path) as archive:
         header, size = archive.header, path.stat().st_size

@@ -51,9 +51,9 @@ def reconstruct(
 ) -> None:
     """Decode a code file or an archive to PNG files or to one array of images."""
     from aekit import jobs
-    from aekit.archive import Archive
-    from aekit.codec import Codec
-    from aekit.codefiles import open_codes
+    from aekit.codes.archive import Archive
+    from aekit.codes.files import open_codes
+    from aekit.model.codec import Codec
     from aekit.workers import cores
 
     codec = Codec.load(model, provider, threads, runs=threads or cores())

@@ -37,11 +37,11 @@ def sample(
     """
     import numpy as np
 
-    from aekit import sampling
-    from aekit.codec import Codec
     from aekit.errors import OptionError
     from aekit.evaluation.figures import check_grid, grid
-    from aekit.outputs import check_free, staged_file
+    from aekit.model import sampling
+    from aekit.model.codec import Codec
+    from aekit.outputs.staging import check_free, staged_file
 
     if out.suffix != ".png":
         raise OptionError(f"--out {out}", expected="a name that ends in .png")

@@ -20,7 +20,7 @@ _OVER = 1.05
 """Codes that take this many times the bytes asked for missed them."""
 
 if TYPE_CHECKING:
-    from aekit.evaluation.baselines import Pca
+    from aekit.pca import Pca
     from aekit.training.checkpoint import Run
     from aekit.training.config import TrainConfig
     from aekit.training.data import TrainingData
@@ -265,7 +265,7 @@ def _open_run(path: Path) -> "tuple[Run, TrainingData, Pca | None]":
 
 def _principal(config: "TrainConfig", data: "TrainingData") -> "Pca":
     """Components enough for the baseline and for the network that starts from them."""
-    from aekit.evaluation.baselines import Pca
+    from aekit.pca import Pca
     from aekit.training.networks import components_wanted
 
     return Pca.fit(data.train, max(components_wanted(config, data.geometry), config.code_dim))

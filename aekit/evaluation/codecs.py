@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from aekit.evaluation.metrics import mse
-from aekit.images import Pixels
+from aekit.images.decode import Pixels
 
 MOSAIC_IMAGES = 400
 """Images of the mosaic, at most; fewer where they come to more than MOSAIC_PIXELS."""

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from aekit.errors import OptionError
-from aekit.images import MAX_PIXELS, Pixels
+from aekit.images.decode import MAX_PIXELS, Pixels
 from aekit.spec import Geometry
 
 _GAP = 2

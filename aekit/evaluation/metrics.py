@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from aekit.images import Pixels
+from aekit.images.decode import Pixels
 
 
 def mse(images: Pixels, reconstructions: Pixels) -> float:

@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from aekit.archive import ArchiveWriter
-from aekit.archive.container import inputs_per_block
-from aekit.bundle import Bundle
-from aekit.codec import Codec
-from aekit.entropy import U8
+from aekit.codes.archive import ArchiveWriter
+from aekit.codes.archive.container import inputs_per_block
+from aekit.codes.entropy import U8
+from aekit.codes.tables import read_tables
 from aekit.errors import SourceError
-from aekit.evaluation.baselines import Pca
 from aekit.evaluation.codecs import codecs_at
 from aekit.evaluation.figures import save_reconstructions
 from aekit.evaluation.metrics import mse, psnr
-from aekit.images import Pixels
-from aekit.outputs import finite, staged_folder
-from aekit.sources import ArraySource, Record, fingerprint, open_source, read_all
-from aekit.splits import hold_out
+from aekit.images.decode import Pixels
+from aekit.images.held_out import hold_out
+from aekit.images.records import Record
+from aekit.images.sources import ArraySource, fingerprint, open_source, read_all
+from aekit.json_files import finite
+from aekit.model.bundle import Bundle
+from aekit.model.codec import Codec
+from aekit.outputs.staging import staged_folder
+from aekit.pca import Pca
 
 REPORT, PICTURE = "report.json", "reconstructions.png"
 SHOWN = 10
@@ -109,7 +112,8 @@ def _archived(bundle: Bundle, codes: U8) -> dict[str, float | None]:
         writer.finish()
         size = file.tell()
     step = inputs_per_block(bundle.spec.code_dim)
-    bits = sum(bundle.tables.entropy_bits(codes[start : start + step]) for start in range(0, len(codes), step))
+    tables = read_tables(bundle).tables
+    bits = sum(tables.entropy_bits(codes[start : start + step]) for start in range(0, len(codes), step))
     return {"archive_bytes_per_image": size / len(codes), "entropy_bytes_per_image": bits / 8 / len(codes)}
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aekit.errors import CheckpointError, OutputExists
-from aekit.outputs import staged_file
+from aekit.outputs.staging import staged_file
 from aekit.runs import CONFIG, config_checksum
 from aekit.spec import Geometry
 from aekit.training.config import FORMAT_VERSION, TrainConfig

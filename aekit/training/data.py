@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.errors import OptionError, SourceError
-from aekit.images import Pixels
-from aekit.named_sets import load_named_set
-from aekit.sources import ArraySource, Record, Source, fingerprint, open_source, read_all
+from aekit.images.decode import Pixels
+from aekit.images.held_out import hold_out
+from aekit.images.named_sets import load_named_set
+from aekit.images.records import Record
+from aekit.images.sources import ArraySource, Source, fingerprint, open_source, read_all
 from aekit.spec import MAX_SIDE, MIN_SIDE, Geometry
-from aekit.splits import hold_out
 
 
 @dataclass(frozen=True)

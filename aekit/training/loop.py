@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aekit.evaluation.baselines import Pca
-from aekit.images import Pixels
+from aekit.images.decode import Pixels
+from aekit.pca import Pca
 from aekit.training.augment import warp
 from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData

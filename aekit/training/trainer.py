@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aekit.errors import CheckpointError, TrainingError
-from aekit.evaluation.baselines import Pca
+from aekit.pca import Pca
 from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run, check_fit
 from aekit.training.data import TrainingData
 from aekit.training.loop import TrainLoop

@@ -10,8 +10,8 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 from conftest import made_images  # noqa: E402
 
-from aekit.evaluation.baselines import Pca  # noqa: E402
-from aekit.export.exporter import export_run  # noqa: E402
+from aekit.exporting.exporter import export_run  # noqa: E402
+from aekit.pca import Pca  # noqa: E402
 from aekit.training.checkpoint import Run  # noqa: E402
 from aekit.training.config import make_config  # noqa: E402
 from aekit.training.data import load_training_data  # noqa: E402

@@ -10,16 +10,17 @@ import pytest
 import torch
 from conftest import made_images
 
-from aekit.bundle import Bundle
-from aekit.codec import Codec
-from aekit.entropy import FrequencyTables
+from aekit.codes.entropy import FrequencyTables
+from aekit.codes.tables import read_tables
 from aekit.errors import OptionError, OutputExists, ParityError
-from aekit.evaluation.baselines import Pca
 from aekit.evaluation.metrics import mse, psnr
-from aekit.export.exporter import export_run, identity
-from aekit.export.graphs import OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
-from aekit.export.parity import VariantCost, fastest, measure_parity
-from aekit.export.quantize import make_variant
+from aekit.exporting.exporter import export_run, identity
+from aekit.exporting.graphs import OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
+from aekit.exporting.parity import VariantCost, fastest, measure_parity
+from aekit.exporting.quantize import make_variant
+from aekit.model.bundle import Bundle
+from aekit.model.codec import Codec
+from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
@@ -86,7 +87,7 @@ def test_every_network_exports_and_computes_what_torch_does(tmp_path: Path, name
     np.testing.assert_allclose(np.ptp(latents, axis=0), 255, atol=0.1)
     # What archives are coded with: tables of the codes that the graph gives for the training images.
     fitted = FrequencyTables.fit(codec.encode(data.train, "uint8"))
-    np.testing.assert_array_equal(bundle.tables.frequencies, fitted.frequencies)
+    np.testing.assert_array_equal(read_tables(bundle).tables.frequencies, fitted.frequencies)
 
 
 def test_uint8_codes_cost_is_measured(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_a_variant_that_costs_too_much_is_refused_and_leaves_nothing(
     run, data = trained(tmp_path, settings, shape)
     # Calibrated on images of nothing, activations of real ones are cut off.
     monkeypatch.setattr(
-        "aekit.export.exporter.make_variant",
+        "aekit.exporting.exporter.make_variant",
         lambda model, variant, inputs: make_variant(model, variant, np.zeros_like(inputs)),
     )
     with pytest.raises(ParityError, match=r"the variant int8: expected a cost of at most 0.5 dB, found [0-9.]+ dB"):

@@ -77,8 +77,8 @@ def test_named_sets_bring_their_own_split(data_dir: Path) -> None:
 
 def test_tracks_of_signs_stay_on_one_side(gtsrb: Path) -> None:
     """Frames of a track are near duplicates: held out by class and track, none has a twin in training."""
-    from aekit.sources import open_source
-    from aekit.splits import hold_out
+    from aekit.images.held_out import hold_out
+    from aekit.images.sources import open_source
 
     paths = open_source(str(gtsrb)).paths
     assert paths is not None

@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import made_images
 
-from aekit.bundle import Bundle
-from aekit.codec import Codec
-from aekit.evaluation.baselines import Pca
-from aekit.export.exporter import export_run
-from aekit.export.graphs import CodeUnits
+from aekit.exporting.exporter import export_run
+from aekit.exporting.graphs import CodeUnits
+from aekit.model.bundle import Bundle
+from aekit.model.codec import Codec
+from aekit.pca import Pca
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
 from aekit.training.data import TrainingData, load_training_data

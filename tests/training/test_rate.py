@@ -15,11 +15,11 @@ from test_cli import invoke
 from torch import Tensor, nn
 
 from aekit.cli import parse
-from aekit.codec import Codec
-from aekit.entropy import FrequencyTables
+from aekit.codes.entropy import FrequencyTables
 from aekit.errors import OptionError
-from aekit.evaluation.baselines import Pca
-from aekit.export.exporter import export_run
+from aekit.exporting.exporter import export_run
+from aekit.model.codec import Codec
+from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config

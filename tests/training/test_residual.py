@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import made_images
 
-from aekit.evaluation.baselines import Pca
-from aekit.export.exporter import export_run
-from aekit.images import Pixels
+from aekit.exporting.exporter import export_run
+from aekit.images.decode import Pixels
+from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config

@@ -19,8 +19,8 @@ from conftest import made_images
 from safetensors.torch import load_file, save_file
 
 from aekit.errors import AekitError, CheckpointError, OptionError, OutputExists, SourceError, TrainingError
-from aekit.evaluation.baselines import Pca
-from aekit.named_sets import load_named_set
+from aekit.images.named_sets import load_named_set
+from aekit.pca import Pca
 from aekit.runs import PCA
 from aekit.training.checkpoint import CHECKPOINT, METRICS, WEIGHTS, Run
 from aekit.training.config import make_config
@@ -259,7 +259,7 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 from aekit.errors import CheckpointError
-from aekit.evaluation.baselines import Pca
+from aekit.pca import Pca
 from aekit.training import trainer
 from aekit.training.checkpoint import CHECKPOINT, Run
 from aekit.training.networks import components_wanted

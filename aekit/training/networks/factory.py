@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from aekit.evaluation.baselines import Pca
+from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.config import TrainConfig
 from aekit.training.networks.autoencoder import Autoencoder

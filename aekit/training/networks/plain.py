@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from aekit.errors import OptionError
-from aekit.evaluation.baselines import Pca
+from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.config import TrainConfig
 

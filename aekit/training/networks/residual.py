@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, pad
 
 from aekit.errors import OptionError
-from aekit.evaluation.baselines import Pca
+from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.config import TrainConfig
 from aekit.training.networks.autoencoder import Foldable

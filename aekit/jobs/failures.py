@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from aekit.errors import ImageError, OptionError, SourceError, TooManyFailures
-from aekit.journal import Mark
-from aekit.sources import Block, Record, Source
+from aekit.images.records import Block, Record
+from aekit.images.sources import Source
+from aekit.outputs.journal import Mark
 
 
 class Failed:

@@ -7,27 +7,26 @@ out. The header carries what ties the codes to their model and a CRC-32 of the r
 
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from aekit.bundle import Bundle
-from aekit.codec import DTYPES, Codes
 from aekit.errors import CodesError, ModelMismatch
-from aekit.journal import Mark
-from aekit.sources import Record
+from aekit.images.records import Record, check_relative
+from aekit.model.bundle import Bundle
+from aekit.model.codec import DTYPES, Codes
+from aekit.outputs.journal import Mark
+from aekit.outputs.staging import crc_of_range
 
 FORMAT_VERSION = 1
 _HEADER_BYTES = 1024
 """The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
 _LINE_BYTES = 64 * 1024
 """More than any path takes; a longer line is read in parts, of which none is a line of an index."""
-_PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
 
 
 def index_path(codes: Path) -> Path:
@@ -129,13 +128,6 @@ class CodeWriter:
         self._index.write(json.dumps(facts).ljust(_HEADER_BYTES - 1).encode("ascii") + b"\n")
         self._index.seek(0, os.SEEK_END)
         return begin
-
-
-def crc_of_range(file: BinaryIO, start: int, stop: int, crc: int) -> int | None:
-    """The CRC-32 that `crc` becomes with these bytes, or None if the file has fewer."""
-    file.seek(start)
-    data = file.read(stop - start)
-    return zlib.crc32(data, crc) if len(data) == stop - start else None
 
 
 @dataclass(frozen=True)
@@ -270,16 +262,3 @@ def _parse_record(line: bytes, where: str, row: int) -> Record:
         raise CodesError(where, expected=f"a line of the index with row {row}", found=repr(line[:80])) from error
     check_relative(record.path, where)
     return record
-
-
-def check_relative(path: str, where: str) -> None:
-    """Raise CodesError if `path`, read from a file, is not a plain relative path that stays below its folder."""
-    if _PLAIN_PATH.fullmatch(path):  # most are, and there may be millions
-        return
-    parsed = PurePath(path)  # by this system's rules: a backslash or a drive letter leads away on Windows alone
-    try:
-        os.fsencode(path)  # JSON can spell characters that no file name holds
-    except UnicodeEncodeError:
-        parsed = PurePath()
-    if not parsed.parts or parsed.anchor or ".." in parsed.parts or "\0" in path:
-        raise CodesError(where, expected="a path below the output folder", found=repr(path)[:120])

@@ -17,16 +17,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from aekit.archive.container import Block, BlockPlace, Header, footer, inputs_per_block, scan
-from aekit.archive.names import MAX_PATHS, pack, text_bytes
-from aekit.archive.reader import U8, Archive
-from aekit.bundle import Bundle
-from aekit.codec import Codes
-from aekit.entropy import encode
+from aekit.codes.archive.container import Block, BlockPlace, Header, footer, inputs_per_block, scan
+from aekit.codes.archive.names import MAX_PATHS, pack, text_bytes
+from aekit.codes.archive.reader import U8, Archive
+from aekit.codes.entropy import encode
+from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ShapeError
-from aekit.journal import Journal, Mark, journaled
-from aekit.outputs import open_part, staged_file
-from aekit.sources import Record
+from aekit.images.records import Record
+from aekit.model.bundle import Bundle
+from aekit.model.codec import Codes
+from aekit.outputs.journal import Journal, Mark, journaled
+from aekit.outputs.staging import open_part, staged_file
 
 
 class ArchiveWriter:
@@ -41,6 +42,7 @@ class ArchiveWriter:
 
     def __init__(self, file: BinaryIO, bundle: Bundle, *, named: bool) -> None:
         self._file, self._bundle, self._named = file, bundle, named
+        self._tables = read_tables(bundle).tables
         self._header = Header.of(bundle, named=named)
         self._limit = inputs_per_block(bundle.spec.code_dim)
         self._places = list[BlockPlace]()
@@ -166,7 +168,7 @@ class ArchiveWriter:
         whole = np.concatenate([*self._codes, codes])
         names = pack(self._records) if self._named else b""
         shape = (1, 1, self._bundle.spec.code_dim)
-        self._write(Block(self._inputs, len(whole), shape, encode(whole, self._bundle.tables), names))
+        self._write(Block(self._inputs, len(whole), shape, encode(whole, self._tables), names))
         self._codes, self._records, self._inputs, self._text = [], [], 0, 0
         return row
 

@@ -9,22 +9,13 @@ from typing import BinaryIO, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from aekit.archive.container import (
-    BLOCK,
-    Block,
-    BlockPlace,
-    Header,
-    read_footer,
-    read_frame,
-    read_header,
-    scan,
-)
-from aekit.archive.names import unpack
-from aekit.bundle import Bundle
-from aekit.codes import check_relative
-from aekit.entropy import FrequencyTables, decode
+from aekit.codes.archive.container import BLOCK, Block, BlockPlace, Header, read_footer, read_frame, read_header, scan
+from aekit.codes.archive.names import unpack
+from aekit.codes.entropy import FrequencyTables, decode
+from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch
-from aekit.sources import Record
+from aekit.images.records import Record, check_relative
+from aekit.model.bundle import Bundle
 
 U8 = npt.NDArray[np.uint8]
 
@@ -193,14 +184,15 @@ class Archive(Sequence[Entry]):
         """Raise ModelMismatch or CodesError unless `bundle` can decode these codes; if it can, it will."""
         if self.header.model_id != bundle.model_id:
             raise ModelMismatch(str(self.path), self.header.model_id, bundle.model_id)
-        if self.header.tables != bundle.tables_digest:
+        ours = read_tables(bundle)
+        if self.header.tables != ours.digest:
             raise CodesError(
                 str(self.path),
                 expected=f"frequency tables {self.header.tables}",
-                found=f"{bundle.tables_digest} in {bundle.path}",
+                found=f"{ours.digest} in {bundle.path}",
                 fix="give the very model folder that the archive was made with: another export may have other tables",
             )
-        self._tables = bundle.tables
+        self._tables = ours.tables
 
     def block(self, place: BlockPlace) -> Block:
         """The block at `place`, verified. Raises CodesError if it is damaged."""

@@ -22,13 +22,12 @@ import numpy as np
 from PIL import Image
 
 from aekit._version import __version__
-from aekit.codes import crc_of_range
 from aekit.errors import OptionError
-from aekit.images import Pixels
-from aekit.journal import Journal, Mark
-from aekit.outputs import check_free, open_part, staged_file, staged_folder
-from aekit.png import encode, encode_alike
-from aekit.sources import Record
+from aekit.images.decode import Pixels
+from aekit.images.png import encode, encode_alike
+from aekit.images.records import Record
+from aekit.outputs.journal import Journal, Mark
+from aekit.outputs.staging import check_free, crc_of_range, open_part, staged_file, staged_folder
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan, Pool, cores, pool, worth
 

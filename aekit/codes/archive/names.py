@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from aekit.archive.container import inflate
+from aekit.codes.archive.container import inflate
 from aekit.errors import CodesError
-from aekit.sources import Record
+from aekit.images.records import Record
 
 MAX_TEXT = 4096
 """Longest path, bytes, as systems have it; longer reasons of failures are cut."""

@@ -20,10 +20,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from aekit.bundle import MANIFEST, Bundle
-from aekit.codec import BATCH_SIZE, Codec
 from aekit.errors import BundleError, OptionError
-from aekit.images import Pixels, decode_file
+from aekit.images.decode import Pixels, decode_file
+from aekit.model.bundle import MANIFEST, Bundle
+from aekit.model.codec import BATCH_SIZE, Codec
 
 Floats = npt.NDArray[np.float32]
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from aekit.errors import ImageError, ShapeError, SourceError
-from aekit.png import Packed, read_packed, unfiltered
+from aekit.images.png import Packed, read_packed, unfiltered
 from aekit.spec import Geometry
 
 Pixels = npt.NDArray[np.uint8]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from aekit.bundle import Bundle
 from aekit.errors import BundleError, OptionError, ProviderError, ShapeError
-from aekit.images import Pixels
-from aekit.providers import RunningSession, open_session, run_session
+from aekit.images.decode import Pixels
+from aekit.model.bundle import Bundle
+from aekit.model.providers import RunningSession, open_session, run_session
 from aekit.spec import ModelSpec
 from aekit.workers import cores
 
@@ -73,7 +73,7 @@ class Codec:
     ) -> Self:
         """Open the model folder `path`.
 
-        `provider` is `auto` or a name of `aekit.providers.PROVIDERS`; `threads` bounds the CPU threads. With 1 for
+        `provider` is `auto` or a name in `aekit.model.providers`; `threads` bounds the CPU threads. With 1 for
         `runs` they share each run, which answers one image soonest; with more, that many runs go on at a time, each on
         its share of the threads, which takes many images through fastest and leaves idle cores to others.
 
@@ -161,7 +161,7 @@ class Codec:
                 "images",
                 expected=f"uint8 [n, {', '.join(map(str, shape))}]",
                 found=f"{images.dtype} {list(images.shape)}",
-                fix="aekit.images.fit_array brings uint8 images to a model's geometry",
+                fix="aekit.images.decode.fit_array brings uint8 images to a model's geometry",
             )
         return images
 

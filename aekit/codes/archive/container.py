@@ -1,4 +1,4 @@
-"""The bytes of an archive, as aekit/ARCHIVE.md specifies them: frames with checksums, the header, blocks, the footer.
+"""The bytes of an archive, as ARCHIVE.md specifies them: frames with checksums, the header, blocks, the footer.
 
     magic, version │ header │ block │ block │ … │ footer │ footer's length
 
@@ -12,9 +12,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
-from aekit.bundle import Bundle
-from aekit.entropy import MAX_SYMBOLS
+from aekit.codes.entropy import MAX_SYMBOLS
+from aekit.codes.tables import read_tables
 from aekit.errors import CodesError
+from aekit.model.bundle import Bundle
 from aekit.spec import ModelSpec
 
 MAGIC = b"\x89AEK\r\n\x1a\n"
@@ -45,14 +46,14 @@ class Header:
     """Precision of the graphs that made the codes."""
     spec: ModelSpec
     tables: str
-    """Digest of the frequency tables that the codes are coded with, `Bundle.tables_digest`."""
+    """Digest of the frequency tables that the codes are coded with, `ModelTables.digest`."""
     named: bool
     """Whether the images have paths."""
 
     @classmethod
     def of(cls, bundle: Bundle, *, named: bool) -> Self:
         """The header of an archive that `bundle` fills. Raises BundleError if the model has no frequency tables."""
-        return cls(bundle.model_id, bundle.variant, bundle.spec, bundle.tables_digest, named)
+        return cls(bundle.model_id, bundle.variant, bundle.spec, read_tables(bundle).digest, named)
 
     def to_bytes(self) -> bytes:
         """The start of the file, up to the first block."""
@@ -90,9 +91,9 @@ class Block:
     shape: tuple[int, int, int]
     """[height, width, channels] of each code."""
     codes: bytes
-    """As aekit.entropy.encode gives them."""
+    """As aekit.codes.entropy.encode gives them."""
     names: bytes
-    """As aekit.archive.names.pack gives them; empty where images have none."""
+    """As aekit.codes.archive.names.pack gives them; empty where images have none."""
 
     def to_bytes(self) -> bytes:
         """The block's frame."""

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.errors import SourceError
-from aekit.images import Pixels
-from aekit.outputs import staged_file
+from aekit.images.decode import Pixels
+from aekit.outputs.staging import staged_file
 
 _BATCH = 1000
 MOST_VALUES = 250_000_000

@@ -3,30 +3,20 @@
 A device needs model.json and the one graph it runs: a missing graph is an error only when it is asked for.
 """
 
-import base64
-import binascii
 import hashlib
 import json
-import zlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from aekit.errors import BundleError, TablesError
-from aekit.graphfile import check_self_contained
-from aekit.outputs import finite
+from aekit.errors import BundleError
+from aekit.json_files import finite
+from aekit.model.graph_check import check_self_contained
 from aekit.spec import FORMAT_VERSION, ModelSpec
-
-if TYPE_CHECKING:
-    from aekit.entropy import FrequencyTables
 
 MANIFEST = "model.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_GRAPH_BYTES = 2 * 2**30  # protobuf's own limit
-MAX_TABLES_DIM = 8192
-"""Longest code whose frequency tables a model keeps: at most 4 MB of them, as they are packed."""
-_MAX_TABLES_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class Bundle:
     """`fp32`, or the reduced precision the graphs run in."""
     manifest: dict[str, Any]
     """model.json whole: adds the files' checksums, the measured parity, facts of the training and of the latents (see
-    aekit.sampling)."""
+    aekit.model.sampling)."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -110,40 +100,6 @@ class Bundle:
         check_self_contained(data, str(file))
         return data
 
-    @cached_property
-    def tables(self) -> "FrequencyTables":
-        """The frequency tables of an archive's codes. Raises BundleError if there are none, or none that fit."""
-        return self._tables[0]
-
-    @property
-    def tables_digest(self) -> str:
-        """SHA-256 of the tables' JSON, keys sorted and without spaces, the first 32 hexadecimal digits."""
-        return self._tables[1]
-
-    @cached_property
-    def _tables(self) -> "tuple[FrequencyTables, str]":
-        from aekit.entropy import FrequencyTables
-
-        where = f"{self.path / MANIFEST}: tables"
-        if "tables" not in self.manifest:
-            fix = "export the run again with this version of aekit"
-            if self.spec.code_dim > MAX_TABLES_DIM:
-                fix = f"codes of over {MAX_TABLES_DIM:,} numbers can be kept as .npy alone"
-            raise BundleError(where, expected="frequency tables, which an archive needs", found="none", fix=fix)
-        text = self.manifest["tables"]
-        try:
-            stream = zlib.decompressobj()
-            data = stream.decompress(base64.b64decode(text, validate=True), _MAX_TABLES_BYTES)
-            if not stream.eof:
-                raise ValueError("a stream that is cut short or too long")
-            tables = FrequencyTables.from_dict(json.loads(data))
-        except (TypeError, ValueError, binascii.Error, zlib.error, RecursionError, TablesError) as error:
-            raise BundleError(where, expected="packed frequency tables", found=str(error)[:160]) from error
-        if len(tables.frequencies) != self.spec.code_dim:
-            found = f"{len(tables.frequencies)}"
-            raise BundleError(where, expected=f"tables of {self.spec.code_dim} dimensions", found=found)
-        return tables, hashlib.sha256(data).hexdigest()[:32]
-
     @property
     def description(self) -> dict[str, str]:
         """The metadata each graph must carry: what a graph is checked against when it is loaded."""
@@ -158,12 +114,6 @@ def graph_metadata(spec: ModelSpec, model_id: str, variant: str) -> dict[str, st
         "aekit.variant": variant,
         "aekit.spec": spec.canonical(),
     }
-
-
-def pack_tables(tables: "FrequencyTables") -> str:
-    """Frequency tables as model.json keeps them: their JSON, keys sorted and without spaces, in zlib, in base64."""
-    data = json.dumps(tables.to_dict(), sort_keys=True, separators=(",", ":")).encode("ascii")
-    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
 def write_bundle(

@@ -1,7 +1,7 @@
 """The batch jobs: compress a source to a code file, reconstruct a code file to images, denoise a source to images.
 
-Each works block by block in bounded memory, in the order of the source, while aekit.pipeline reads ahead; its output
-takes its name when it is whole.
+Each works block by block in bounded memory, in the order of the source, while aekit.images.reading reads ahead. The
+output takes its name when it is whole.
 """
 
 import contextlib
@@ -13,17 +13,18 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from aekit.codec import BATCH_SIZE, Codec
-from aekit.codefiles import StoredCodes, check_codes_out, codes_files, staged_codes
+from aekit.codes.files import StoredCodes, check_codes_out, codes_files, staged_codes
 from aekit.errors import CodesError, OptionError
-from aekit.failures import Failed
-from aekit.images import MAX_PIXELS
-from aekit.journal import Journal
-from aekit.outputs import check_apart
-from aekit.pictures import Batch, PictureWriter, check_pictures_out, numbered, png_paths, staged_pictures
-from aekit.pipeline import reading
-from aekit.resuming import agreed_providers, job_facts, job_journal
-from aekit.sources import Block, FolderSource, Record, Source, state_of, state_of_files
+from aekit.images.decode import MAX_PIXELS
+from aekit.images.reading import reading
+from aekit.images.records import Block, Record
+from aekit.images.sources import FolderSource, Source, state_of, state_of_files
+from aekit.images.writing import Batch, PictureWriter, check_pictures_out, numbered, png_paths, staged_pictures
+from aekit.jobs.failures import Failed
+from aekit.jobs.identity import agreed_providers, job_facts, job_journal
+from aekit.model.codec import BATCH_SIZE, Codec
+from aekit.outputs.journal import Journal
+from aekit.outputs.staging import check_apart
 
 Progress = Callable[[int], None]
 """Called with the number of inputs done so far."""
@@ -76,7 +77,7 @@ def compress(
     `on_error` says what an unreadable image does: `skip` leaves it out with its reason in the index, `fail` stops the
     job. `append` adds to the archive that is there, if one is; images whose paths it holds already are left as they
     are.
-    `workers` read the files; None chooses (see aekit.pipeline). Where that means processes, and the codec has run
+    `workers` read the files; None chooses (see aekit.images.reading). Where that means processes, and the codec has run
     already, they are spawned: a script then keeps its own work below `if __name__ == "__main__"`, as for all of
     multiprocessing.
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from aekit.bundle import Bundle
-from aekit.codec import DTYPES, Codes
-from aekit.codes import CodeFile, CodeWriter, index_path
+from aekit.codes.npy import CodeFile, CodeWriter, index_path
 from aekit.errors import OptionError
-from aekit.journal import Journal, Mark
-from aekit.outputs import open_part, staged_file
-from aekit.sources import Record
+from aekit.images.records import Record
+from aekit.model.bundle import Bundle
+from aekit.model.codec import DTYPES, Codes
+from aekit.outputs.journal import Journal, Mark
+from aekit.outputs.staging import open_part, staged_file
 
 ARCHIVE = ".aek"
 
@@ -101,10 +101,10 @@ def staged_codes(
     """Yield the writer of `out`, which takes its name when the block ends; on any error what was there stays. What the
     journal has marks of is taken over.
 
-    Raises OutputError if it can't be written, and what aekit.archive.staged_archive raises.
+    Raises OutputError if it can't be written, and what aekit.codes.archive.staged_archive raises.
     """
     if out.suffix == ARCHIVE:
-        from aekit.archive import staged_archive
+        from aekit.codes.archive import staged_archive
 
         with staged_archive(out, bundle, named=named, append=append, journal=journal) as archive:
             yield archive
@@ -133,7 +133,7 @@ def open_codes(path: Path, *, index: bool = True, salvage: bool = False) -> Iter
     if path.suffix == ARCHIVE:
         if not index:
             raise OptionError("--no-index", expected="codes kept as .npy", found=str(path))
-        from aekit.archive import Archive
+        from aekit.codes.archive import Archive
 
         with Archive.open(path, salvage=salvage) as archive:
             yield archive

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.errors import SourceError
-from aekit.images import Pixels
+from aekit.images.decode import Pixels
 
 
 def load_images(path: Path) -> Pixels:

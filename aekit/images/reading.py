@@ -18,8 +18,9 @@ from itertools import chain, islice
 
 import numpy as np
 
-from aekit.images import Pixels
-from aekit.sources import ArraySource, Block, FolderSource, Record, Source
+from aekit.images.decode import Pixels
+from aekit.images.records import Block, Record
+from aekit.images.sources import ArraySource, FolderSource, Source
 from aekit.spec import Geometry
 from aekit.workers import HERE, Kind, Plan, cores, pool, worth
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aekit.arrays import read_idx
 from aekit.errors import MissingExtra, SourceError
-from aekit.images import Pixels
+from aekit.images.arrays import read_idx
+from aekit.images.decode import Pixels
 
 NAMES = ("mnist-5k", "mnist", "fashion-mnist")
 SPLITS = ("train", "validation", "test")

@@ -13,11 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
-from aekit.arrays import load_images, read_idx
 from aekit.errors import ImageError, SourceError
-from aekit.images import MAX_PIXELS, SUFFIXES, Pixels, PngStack, decode_read, find_images, fit_array, native_form
-from aekit.named_sets import NAMES, load_named_set
-from aekit.png import read_packed
+from aekit.images.arrays import load_images, read_idx
+from aekit.images.decode import MAX_PIXELS, SUFFIXES, Pixels, PngStack, decode_read, find_images, fit_array, native_form
+from aekit.images.named_sets import NAMES, load_named_set
+from aekit.images.png import read_packed
+from aekit.images.records import Block, Record
 from aekit.spec import Geometry
 
 _FIXES = {".aek": "`aekit reconstruct` decodes an archive", ".tar": "unpack it first", ".zip": "unpack it first"}
@@ -25,30 +26,6 @@ _FIXES = {".aek": "`aekit reconstruct` decodes an archive", ".tar": "unpack it f
 
 _BLOCK = 1024
 """Images read at a time where a whole source is read; bounds memory beside the result."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One input of a folder: where it lies, its own size, or why it could not be read."""
-
-    path: str
-    """Relative to the source folder, with forward slashes."""
-    width: int = 0
-    """Pixels, after EXIF orientation; 0 if unreadable."""
-    height: int = 0
-    """Pixels."""
-    error: str = ""
-    """Why the image was left out; empty if it was read."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A range of a source, read."""
-
-    images: Pixels
-    """The images that could be read, uint8 [k, height, width, channels]."""
-    records: tuple[Record, ...] = ()
-    """A record an input, in order, for sources whose images have names; else empty."""
 
 
 class Source(Protocol):

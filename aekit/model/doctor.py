@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from aekit._version import __version__
-from aekit.bundle import Bundle
 from aekit.errors import ProviderError
-from aekit.providers import PROVIDERS, onnxruntime, open_session
+from aekit.model.bundle import Bundle
+from aekit.model.providers import PROVIDERS, onnxruntime, open_session
 from aekit.workers import cores
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aekit._version import __version__
-from aekit.codec import Codec
-from aekit.codefiles import ARCHIVE
+from aekit.codes.files import ARCHIVE
 from aekit.errors import OptionError
-from aekit.journal import Journal, journaled
-from aekit.outputs import check_folder_free, check_free
-from aekit.pictures import MARKER
+from aekit.images.writing import MARKER
+from aekit.model.codec import Codec
+from aekit.outputs.journal import Journal, journaled
+from aekit.outputs.staging import check_folder_free, check_free
 
 
 def job_facts(command: str, codec: Codec, batch_size: int, **others: object) -> dict[str, object]:

@@ -6,15 +6,15 @@ working folders `NAME.part` and `NAME.old`, where a killed job may have left its
 """
 
 import contextlib
-import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from aekit.errors import OutputError, OutputExists
-from aekit.journal import Journal, part_of
+from aekit.outputs.journal import Journal, part_of
 
 _STAMP = ".aekit-part"
 """Lies in a folder while it is being written, and tells what a killed job left from what is another's."""
@@ -49,15 +49,6 @@ def check_folder_free(folder: Path, marker: str, *, overwrite: bool) -> None:
         raise OutputExists(folder, f"it holds no {marker}, so aekit did not make it and will not replace it")
     if not overwrite:
         raise OutputExists(folder)
-
-
-def finite(values: Any) -> Any:
-    """The values with infinities and NaN, which JSON has no word for, as null."""
-    if isinstance(values, dict):
-        return {key: finite(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 @contextlib.contextmanager
@@ -144,3 +135,10 @@ def _write_errors(path: Path) -> Iterator[None]:
         if isinstance(error, OutputError) or error.errno is None:
             raise
         raise OutputError(f"{path} could not be written", found=error.strerror or str(error)) from error
+
+
+def crc_of_range(file: BinaryIO, start: int, stop: int, crc: int) -> int | None:
+    """The CRC-32 that `crc` becomes with these bytes, or None if the file has fewer."""
+    file.seek(start)
+    data = file.read(stop - start)
+    return zlib.crc32(data, crc) if len(data) == stop - start else None

@@ -1,0 +1,1 @@
+"""Codes: the files that hold them, and the entropy coder behind the archive."""

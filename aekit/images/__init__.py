@@ -1,0 +1,1 @@
+"""Images: files, arrays and named sets become uint8 pixels, and pixels become files again."""

@@ -81,7 +81,10 @@ def test_onnxruntimes_telemetry_is_off_before_it_is_imported_unless_the_user_ask
 def test_the_packages_listed_are_the_packages_on_the_disk() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = [path.parent for path in (ROOT / "aekit").rglob("*.py")]
-    folders += [ROOT / "aekit" / path.parent.relative_to(ROOT) for path in (ROOT / "export").rglob("*.py")]
+    folders += [
+        ROOT / "aekit" / "exporting" / path.parent.relative_to(ROOT / "export")
+        for path in (ROOT / "export").rglob("*.py")
+    ]
     assert sorted(listed) == sorted({".".join(folder.relative_to(ROOT).parts) for folder in folders})
 
 

@@ -162,7 +162,7 @@ def test_a_named_pipe_in_a_model_folder_is_refused_without_waiting(model: Path, 
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
-@pytest.mark.parametrize("text", [b"[" + b"[]," * 20_000_000 + b"0]", b'{"dimensions": [' + b"0," * 20_000_000 + b"0]}"])
+@pytest.mark.parametrize("text", [b"[" + b"[]," * 20_000_000 + b"0]", b'{"dimensions": [' + b"0," * 20_000_000])
 def test_tables_that_unpack_to_gigabytes_are_refused_in_little_memory(model: Path, text: bytes) -> None:
     rewrite(model, tables=base64.b64encode(zlib.compress(text, 9)).decode())
     code = (

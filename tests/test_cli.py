@@ -338,3 +338,13 @@ def test_json_has_no_infinities() -> None:
 
 def test_durations_read_as_clocks() -> None:
     assert [duration(seconds) for seconds in (0, 59.6, 3600, 3723)] == ["0:00", "1:00", "1:00:00", "1:02:03"]
+
+
+@pytest.mark.parametrize(("words", "expected"), [("aekit comp", {"compress"}), ("aekit info --js", {"--json"})])
+def test_a_shell_completes_commands_and_options(words: str, expected: set[str]) -> None:
+    program = "import sys; sys.argv[0] = 'aekit'; from aekit.cli import main; main()"
+    asked = {"_AEKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True, timeout=60
+    )
+    assert set(done.stdout.split()) == expected, done.stderr

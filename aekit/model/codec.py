@@ -62,7 +62,7 @@ class Codec:
                 images, and leaves idle cores to others.
 
         Raises BundleError or SpecError if the folder holds no sound model.json; OptionError if `threads` or
-        `parallel_batches` is not from 1 to 1,024. An unknown or absent provider is a ProviderError at the first run.
+        `parallel_batches` is not from 1 to 4,096. An unknown or absent provider is a ProviderError at the first run.
         """
         return cls(Bundle.read(Path(path)), provider, threads, parallel_batches)
 

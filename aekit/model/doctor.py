@@ -33,7 +33,7 @@ class Trial:
     problem: str
     """Why the provider can't run the whole graph; empty if it can."""
     nodes: dict[str, int]
-    """Nodes that each provider ran, counted after onnxruntime's optimiser, by onnxruntime's names; empty if none ran."""
+    """Nodes that each provider ran, after onnxruntime's optimiser, by onnxruntime's names; empty if none ran."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from aekit.workers import cores
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-MAX_THREADS = 1024
+MAX_THREADS = 4096
 """Most CPU threads and most parallel batches that a model can be given."""
 
 _opening = threading.Lock()

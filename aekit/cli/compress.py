@@ -63,7 +63,7 @@ def compress(
     from aekit.model.codec import Codec
     from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads, runs=threads or cores())
+    codec = Codec.load(model, provider, threads, parallel_batches=threads or cores())
     images = open_source(source)
     with progress_line(len(images), "encoding") as show:
         summary = jobs.compress(

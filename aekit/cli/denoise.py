@@ -52,7 +52,7 @@ def denoise(
     from aekit.model.codec import Codec
     from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads, runs=threads or cores())
+    codec = Codec.load(model, provider, threads, parallel_batches=threads or cores())
     images = open_source(source)
     with progress_line(len(images), "denoising") as show:
         summary = jobs.denoise(

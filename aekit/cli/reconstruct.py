@@ -56,7 +56,7 @@ def reconstruct(
     from aekit.model.codec import Codec
     from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads, runs=threads or cores())
+    codec = Codec.load(model, provider, threads, parallel_batches=threads or cores())
     with open_codes(codes, index=index, salvage=salvage) as opened, progress_line(len(opened), "decoding") as show:
         loss = opened.loss if isinstance(opened, Archive) else None
         summary = jobs.reconstruct(

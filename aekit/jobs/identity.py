@@ -27,8 +27,8 @@ def job_facts(command: str, codec: Codec, batch_size: int, **others: object) -> 
         "the model": f"{codec.model_id} {codec.bundle.variant}",
         "the graphs": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16],
         "--batch-size": batch_size,
-        "runs of the graph at a time (--threads)": codec.runs,
-        "threads of a run (--threads)": codec.threads,
+        "runs of the graph at a time (--threads)": codec.parallel_batches,
+        "threads of a run (--threads)": codec.threads_per_batch,
         **others,
     }
 

@@ -105,7 +105,9 @@ def compress(
         fresh, resumed = _without(source, writer.present), journal.inputs
         failed.restore(journal.marks)
         opening = partial(codec.provider, "encoder")
-        with reading(fresh, codec.spec.geometry, codec.block(batch_size), workers, resumed, opening) as blocks:
+        with reading(
+            fresh, codec.spec.geometry, codec.images_per_block(batch_size), workers, resumed, opening
+        ) as blocks:
             provider = agreed_providers(journal, codec, "encoder")
             for block, mark in failed.checked(blocks):
                 writer.add(codec.encode(block.images, kept_as, batch_size), block.records)
@@ -239,7 +241,7 @@ def denoise(
                 done = mark["inputs"]
                 progress(done)
 
-        with reading(source, geometry, codec.block(batch_size), workers, resumed, codec.open) as blocks:
+        with reading(source, geometry, codec.images_per_block(batch_size), workers, resumed, codec.open) as blocks:
             providers = agreed_providers(journal, codec, "encoder", "decoder")
             writer.write(denoised(blocks))
         failed.check_any(writer.count)
@@ -295,7 +297,7 @@ def _decoded(
     """The images of all codes or of these rows from the first that is not done on, with their records if there are any.
     Codes before it are read all the same: they are checked as a whole."""
     done = 0
-    for batch in codes.batches(codec.block(batch_size), rows):
+    for batch in codes.batches(codec.images_per_block(batch_size), rows):
         start, done = done, done + len(batch)
         if start >= first:
             mark = {"inputs": done, "skipped": []}

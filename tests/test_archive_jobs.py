@@ -64,7 +64,7 @@ def test_an_archive_gives_what_an_array_of_uint8_codes_gives(pictures: Path, tmp
 
 def test_arrays_have_no_names(tmp_path: Path, tiny_codec: Codec) -> None:
     images = made_images(7)
-    jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec, batch_size=2)
+    jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec, jobs.JobOptions(batch_size=2))
     assert invoke("reconstruct", "codes.aek", "--out", "images.npy")[0] == 0
     np.testing.assert_array_equal(np.load("images.npy"), tiny_codec.reconstruct(images, "uint8"))
     jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec, append=True)
@@ -143,8 +143,8 @@ def test_info_needs_no_model(pictures: Path, aekit: Run) -> None:
     assert facts["bytes"] == Path("codes.aek").stat().st_size
     assert sum(int(str(facts[name])) for name in ("codes", "names", "container")) == facts["bytes"]
     said = invoke("info", "codes.aek")[1]
-    assert said.startswith("codes.aek: 12 codes of 4 uint8, ")
-    assert "1 blocks, all whole; 1 more inputs could not be read" in said
+    assert said.startswith("codes.aek: 12 codes of 4 uint8 numbers, ")
+    assert "1 block, all whole; 1 more input could not be read" in said
     assert invoke("info", TINY)[1].count("\n") < 15
 
 
@@ -301,18 +301,18 @@ def test_of_an_append_whole_blocks_are_kept_and_known_failures_cost_none_of_them
     source, out, codec = open_source("pictures"), Path("codes.aek"), Interrupted.load(TINY, "cpu")
     codec.left = images
     with pytest.raises(KeyboardInterrupt) as caught:
-        jobs.compress(source, out, codec, append=True, batch_size=100)
+        jobs.compress(source, out, codec, jobs.JobOptions(batch_size=100), append=True)
     notes = getattr(caught.value, "__notes__", [])
     said = int(notes[0].split()[0].replace(",", "")) if notes else 0
     assert kept - 120 < said <= kept  # the block began with what the archive held
     assert out.with_name("codes.aek.journal").exists() == (kept > 0)
     codec.left = 0  # stopped again at once: what was kept stays kept
     with pytest.raises(KeyboardInterrupt) as caught:
-        jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
+        jobs.compress(source, out, codec, jobs.JobOptions(batch_size=100, resume=True), append=True)
     notes = getattr(caught.value, "__notes__", [])
     assert notes == ([f"{said:,} inputs are done and kept: --resume goes on with the others"] if said else [])
     codec = Codec.load(TINY, "cpu")
-    done = jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
+    done = jobs.compress(source, out, codec, jobs.JobOptions(batch_size=100, resume=True), append=True)
     assert done.resumed == said
     assert out.read_bytes() == Path("whole.aek").read_bytes()
 

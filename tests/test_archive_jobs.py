@@ -113,7 +113,7 @@ def test_append_adds_what_is_new_and_leaves_the_rest(pictures: Path, tmp_path: P
     status, said = invoke("compress", "pictures", "--out", "codes.aek", "--append")
     assert status == 0
     assert "0 codes -> codes.aek (now 12, " in said
-    assert said.splitlines()[1] == "12 were there already, by their paths, and are as they were"
+    assert said.splitlines()[1] == "12 images with the same path in the archive already, left unchanged"
     assert Path("codes.aek").read_bytes() == before
     compress(pictures / "a/000.png", "codes.aek", "--append")  # another path, though the same image
     assert invoke("reconstruct", "codes.aek", "--out", "all")[0] == 0
@@ -172,7 +172,7 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
         (["compress", "pictures", "--out", "codes.aek"], "codes.aek: expected a path that is free"),
         (
             ["compress", "pictures", "--out", "new.aek", "--dtype", "float32"],
-            "--dtype: expected uint8, as all archives",
+            "--dtype: expected uint8 for .aek files",
         ),
         (["compress", "pictures", "--out", "new.npy", "--append"], "--append: expected an --out that ends in .aek"),
         (["compress", "pictures", "--out", "codes.aek", "--append", "--overwrite"], "and no --overwrite"),
@@ -182,8 +182,8 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
         (["compress", "pictures", "--out", "broken.aek", "--append"], "broken.aek is cut short or damaged"),
         (["compress", "pictures", "--out", "new.aek", "--model", "old"], "expected frequency tables"),
         (["compress", "pictures", "--out", "folder.aek", "--append"], "found a folder"),
-        (["reconstruct", "codes.aek", "--no-index"], "--no-index: expected codes kept as .npy"),
-        (["reconstruct", "array.npy", "--salvage"], "--salvage: expected an archive"),
+        (["reconstruct", "codes.aek", "--no-index"], "--no-index: expected codes stored as .npy"),
+        (["reconstruct", "array.npy", "--salvage"], "--salvage: expected codes stored as .aek"),
         (["reconstruct", "codes.aek", "--only", "c/*"], "--only: expected a pattern that paths in codes.aek match"),
         (["reconstruct", "plain.aek", "--only", "*"], "--only: expected codes of images that have paths"),
         (["reconstruct", "plain.aek", "--original-size"], "--original-size: expected codes of a folder"),

@@ -54,7 +54,8 @@ def reconstruct(
     # The index decides the names of the pictures, so the facts say whether it was read.
     kind, paths = format_of(codes.path), "with" if codes.named else "without"
     files = kind.files(codes.path) if kind else (codes.path,)
-    facts = {"the code file": f"{len(codes):,} codes {paths} paths, {state_of_files(*files)}", "--only": only}
+    state = f"{len(codes):,} codes {paths} paths, {state_of_files(*files)}"
+    facts: dict[str, object] = {"the code file": state, "--only": only}
     inputs, names = len(codes) if rows is None else len(rows), [record.path for record in records]
     with writing_pictures(job, output, facts, inputs=inputs, names=names, original_size=original_size) as (
         journal,

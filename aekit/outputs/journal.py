@@ -18,18 +18,16 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from aekit.errors import ImageError, OutputError, TooManyFailures, WorkerError
+from aekit.outputs.left import VERSION, parse_line, read_left
 from aekit.outputs.marks import Mark, Restorable, Step, Written
 
 if sys.platform != "win32":
     import fcntl
 
-VERSION = 2
-"""Format of the journal. A journal of another format can't be resumed."""
 _RESUMABLE = (KeyboardInterrupt, OSError, MemoryError, WorkerError, ImageError, TooManyFailures)
 """What may stop a job without a fault in what it wrote."""
 _SYNC_SECONDS = 5.0
@@ -75,7 +73,7 @@ class Journal:
 
         Raises OutputError if the earlier job was another job, its journal has another format, or it must not run twice.
         """
-        output, earlier = self.path.with_suffix(""), _read_left(self._file)
+        output, earlier = self.path.with_suffix(""), read_left(self._file)
         if resume:
             if earlier.version not in (None, VERSION):
                 raise OutputError(
@@ -231,7 +229,7 @@ def _is_alive(file: int) -> bool:
     """Whether the job that locked this journal lives, or only processes that it started still end."""
     pid = 0
     for line in os.pread(file, os.fstat(file).st_size, 0).splitlines(keepends=True):
-        pid = (_parse(line) or {}).get("pid", pid)
+        pid = (parse_line(line) or {}).get("pid", pid)
     if not pid:
         return True
     try:
@@ -243,62 +241,9 @@ def _is_alive(file: int) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Left:
-    """What an earlier job left in its journal, up to the first line that is not whole."""
-
-    version: int | None = None
-    """Format of the journal; None if it is empty."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    marks: list[Mark] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    """Byte of the journal at which each mark ends."""
-    finished: tuple[int, ...] = ()
-    """Inodes of the outputs, once they were finished."""
-    size: int = 0
-    """Bytes of the whole lines."""
-
-
-def _read_left(file: int) -> _Left:
-    """Read a journal from its start. A line that is not a whole line of this format ends it."""
-    left = _Left()
-    os.lseek(file, 0, os.SEEK_SET)
-    with open(file, "rb", closefd=False) as lines:
-        for line in lines:
-            if (entry := _parse(line)) is None:
-                break
-            if left.version is None:  # the journals of before said no format: theirs is 1
-                left = replace(left, version=entry.get("journal", 1))
-            if left.version != VERSION:
-                break
-            try:
-                left.facts.update(entry.get("facts", {}))
-                finished = tuple(entry.get("finished", left.finished))
-                if "mark" in entry:
-                    mark = Mark.from_json(entry["mark"])
-                    left.marks.append(mark)
-                    left.ends.append(left.size + len(line))
-            except (TypeError, ValueError):
-                break
-            left = replace(left, finished=finished, size=left.size + len(line))
-    return left
-
-
 def _is_in_place(outputs: Sequence[Path], inodes: Sequence[int]) -> bool:
     """Whether each output has its name, and is the file or folder of that inode."""
     return len(outputs) == len(inodes) and all(
         not part_of(path).exists() and path.exists() and path.stat().st_ino == inode
         for path, inode in zip(outputs, inodes, strict=True)
     )
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """What a line says, or None if it is not whole."""
-    crc, _, text = line.partition(b" ")
-    if not text.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text[:-1]):
-        return None
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None

@@ -45,7 +45,7 @@ class Parity:
     latent_difference: float
     """Largest, in code units, divided by the latents' range."""
     codes_differing: int
-    """Codes that differ; every one is a tie, within TIE of a half."""
+    """Codes that differ; in each, the two latents lie on either side of a half, or within TIE of it."""
     image_levels: int
     """Largest difference of a pixel, levels of 255."""
     pixels_differing: float

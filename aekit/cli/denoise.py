@@ -21,6 +21,7 @@ from aekit.cli.common import (
     note,
     progress_line,
 )
+from aekit.registry import objective_facts
 
 
 def denoise(
@@ -68,7 +69,7 @@ def denoise(
             overwrite=overwrite,
             progress=show,
         )
-    if codec.spec.objective != "denoising":
+    if not objective_facts(codec.spec.objective).is_denoiser:
         note(
             f"warning: {model} was trained for the objective {codec.spec.objective}, not to take noise away: "
             "for that train with --objective denoising"

@@ -24,6 +24,7 @@ from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
 from aekit.outputs.staging import staged_folder
 from aekit.pca import Pca
+from aekit.registry import objective_facts
 from aekit.spec import ModelSpec
 
 REPORT, PICTURE = "report.json", "reconstructions.png"
@@ -134,7 +135,7 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
 
 def stores_rounded_codes(spec: ModelSpec) -> bool:
     """Return whether the model was trained for rounded codes, so that only its uint8 codes are worth storing."""
-    return spec.objective == "rate"
+    return objective_facts(spec.objective).stores_uint8_only
 
 
 def _pca_figures(bundle: Bundle, test: TestImages, pca: Pca | None) -> dict[str, Any]:

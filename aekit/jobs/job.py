@@ -25,6 +25,7 @@ from aekit.jobs.identity import agreed_providers, job_facts, job_journal
 from aekit.model.codec import BATCH_SIZE, Codec
 from aekit.outputs.journal import Journal
 from aekit.outputs.staging import check_apart
+from aekit.registry import objective_facts
 
 Progress = Callable[[int], None]
 """Called with the number of inputs done so far."""
@@ -88,7 +89,7 @@ def compress(
     and raises OutputError if source, model or options are others; where nothing was left it simply starts.
     `max_failures`, a number or a percentage as `5%`, makes more failures than that an error, TooManyFailures.
     """
-    if dtype is None and codec.spec.objective == "rate":
+    if dtype is None and objective_facts(codec.spec.objective).stores_uint8_only:
         dtype = "uint8"  # what it was trained for: its latents hold more than was paid for
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     failed = Failed(source, on_error, max_failures)

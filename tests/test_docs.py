@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 from conftest import made_images
 from PIL import Image
@@ -102,7 +103,16 @@ def working_in(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_thread() -> Iterator[None]:
+    """Train on one thread: on these few images two threads wait for each other, minutes on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def prepared(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small images of two cameras, and what the first commands of the README make of them."""
     folder = tmp_path_factory.mktemp("prepared")
     for name in ("my-images", "images", "noisy"):

@@ -111,8 +111,8 @@ def test_denoise_lists_what_it_skips_and_says_what_the_model_is_for(aekit: Run, 
     assert (made["out"], made["images"], made["provider"]) == ("clean", 12, "cpu")
     assert made["skipped"] == [{"path": "b/bad.png", "error": "empty file"}]
     assert done.stderr.splitlines() == [
-        f"warning: {TINY} was trained for the objective plain, not to take noise away: "
-        "for that train with --objective denoising",
+        f"warning: {TINY} was trained for the objective plain, not to remove noise: "
+        "train one with --objective denoising",
         "skipped b/bad.png: empty file",
     ]
     assert set(tree(tmp_path / "clean")) == {*tree(pictures), "aekit.json"} - {"b/bad.png"}
@@ -199,7 +199,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["compress", "bombs", "--out", "codes.npy", "--model", TINY], "over 89,478,485 pixels"),
         (
             ["info", "nowhere"],
-            "nowhere: expected a model folder, codes (NAME.npy) or an archive (NAME.aek), found nothing",
+            "nowhere: expected a model folder or a code file, NAME.npy or NAME.aek, found nothing",
         ),
     ]:
         assert said in one_line_error(aekit(*arguments))
@@ -233,7 +233,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["info", "codes.jsonl"], "found another file; the codes are codes.npy"),
         (
             ["info", "cut.npy"],
-            "cut.npy: expected what a job has finished, found a job that was cut short; run it",
+            "cut.npy: expected a finished output, found an interrupted job; run it",
         ),
         (["evaluate", "pictures", "--run", "nowhere"], "--run nowhere: expected the model's run folder, found nothing"),
         (["compress", "x.tar", "--out", "new.npy"], "found a .tar file; unpack it first"),

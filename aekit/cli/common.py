@@ -97,7 +97,7 @@ class JobRequest:
         from aekit.model.codec import Codec
         from aekit.workers import cores
 
-        return Codec.load(self.model, self.provider, self.threads, runs=self.threads or cores())
+        return Codec.load(self.model, self.provider, self.threads, parallel_batches=self.threads or cores())
 
     def with_progress(self, show: Callable[[int], None]) -> JobOptions:
         """Return the options of the job, with `show` to call after each batch."""

@@ -14,8 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from aekit.errors import CodesError, ModelMismatch
+from aekit.errors import CodesError, ModelMismatch, reason
+from aekit.files import open_regular
 from aekit.images.records import Record, check_relative
+from aekit.json_files import parse_json, versioned
 from aekit.model.bundle import Bundle
 from aekit.model.codec import DTYPES, Codes
 
@@ -59,8 +61,7 @@ class CodeFile:
         except FileNotFoundError:
             raise CodesError(str(path), expected="a code file", found="nothing there") from None
         except Exception as error:  # numpy, zipfile and tokenize raise every kind of error on damaged bytes
-            reason = str(error).split("\n")[0][:160] or type(error).__name__
-            raise CodesError(str(path), expected="an array saved as .npy", found=reason) from error
+            raise CodesError(str(path), expected="an array saved as .npy", found=reason(error)) from error
         if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.name not in DTYPES:
             found = f"{codes.dtype} {list(codes.shape)}" if isinstance(codes, np.ndarray) else type(codes).__name__
             raise CodesError(str(path), expected=f"codes [n, D] of {', '.join(DTYPES)}", found=found)
@@ -122,8 +123,8 @@ class CodeFile:
 
 def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
     try:
-        with file.open("rb") as lines:
-            header = json.loads(lines.readline(HEADER_BYTES))
+        with open_regular(file) as lines:
+            line = lines.readline(HEADER_BYTES)
     except FileNotFoundError:
         raise CodesError(
             str(file),
@@ -131,15 +132,10 @@ def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
             found="nothing there",
             fix="keep the two files together, or give --no-index to decode rows whose model can't be checked",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CodesError(str(file), expected="an index header", found=str(error)[:160]) from error
-    version = header.get("format_version") if isinstance(header, dict) else None
-    if not isinstance(version, int) or version < 1:
-        raise CodesError(str(file), expected="an index with format_version", found=repr(version)[:80])
-    if version > FORMAT_VERSION:
-        raise CodesError(
-            str(file), expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
-        )
+    except OSError as error:
+        raise CodesError(str(file), expected="an index", found=error.strerror or reason(error)) from error
+    values = parse_json(line, CodesError, str(file))
+    header = versioned(values, CodesError, str(file), "an index", newest=FORMAT_VERSION)
     kinds = {"model_id": str, "variant": str, "dtype": str, "code_dim": int, "count": int, "named": bool, "crc32": int}
     for name, kind in kinds.items():
         if not isinstance(header.get(name), kind):

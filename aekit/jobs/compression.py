@@ -85,7 +85,7 @@ def compress(
         staged = kind.module.staged
         with staged(output.written, codec.bundle, stored_as, journal, named=named, append=append) as writer:
             fresh, failures = _without(source, writer.present_paths), FailureLog(source, options, journal.marks)
-            images_per_block, first = codec.block(options.batch_size), journal.inputs
+            images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
             opening = partial(codec.provider, "encoder")
             with reading(fresh, codec.spec.geometry, images_per_block, options.workers, first, opening) as blocks:
                 job.agree_on_provider(journal, "encoder")

@@ -50,7 +50,7 @@ def denoise(
         writer,
     ):
         failures = FailureLog(source, options, journal.marks)
-        images_per_block, first = codec.block(options.batch_size), journal.inputs
+        images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
         with reading(source, codec.spec.geometry, images_per_block, options.workers, first, codec.open) as blocks:
             job.agree_on_provider(journal, "encoder", "decoder")
             writer.write(_denoised(failures.checked(blocks), names, codec, first, options))

@@ -105,8 +105,8 @@ class Job:
             "the model": f"{codec.model_id} {codec.bundle.variant}",
             "the graphs": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16],
             "--batch-size": self.options.batch_size,
-            "runs of the graph at a time (--threads)": codec.runs,
-            "threads of a run (--threads)": codec.threads,
+            "runs of the graph at a time (--threads)": codec.parallel_batches,
+            "threads of a run (--threads)": codec.threads_per_batch,
         }
 
     def agree_on_provider(self, journal: Journal, *roles: str) -> None:

@@ -79,7 +79,7 @@ def _decoded(
     The codes before `first` are read too, because their checksum covers all of them.
     """
     done = 0
-    for batch in codes.batches(codec.block(options.batch_size), rows):
+    for batch in codes.batches(codec.images_per_block(options.batch_size), rows):
         start, done = done, done + len(batch)
         if start >= first:
             yield Batch(codec.decode(batch, options.batch_size), records[start:done], Step(done))

@@ -23,11 +23,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aekit.errors import CheckpointError, OutputExists
+from aekit.errors import CheckpointError, OutputExists, reason
+from aekit.json_files import parse_json, read_json, versioned, write_json
 from aekit.outputs.staging import staged_file
-from aekit.runs import CONFIG, config_checksum
+from aekit.runs import CONFIG, FORMAT_VERSION, config_checksum
 from aekit.spec import Geometry
-from aekit.training.config import FORMAT_VERSION, TrainConfig
+from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData, load_training_data
 
 METRICS = "metrics.jsonl"
@@ -58,8 +59,8 @@ class Run:
         values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}
         values["geometry"] = dict(vars(geometry))
         values["sha256"] = config_checksum(values)
-        with staged_file(path / CONFIG) as part:
-            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / CONFIG, values)
         return run
 
     @classmethod
@@ -67,21 +68,17 @@ class Run:
         """Open the folder of a run. Raises CheckpointError if it is none, damaged, altered, or of a newer aekit."""
         file = path / CONFIG
         try:
-            values = json.loads(file.read_bytes())
-        except FileNotFoundError:
+            values = read_json(file, CheckpointError, "the settings of a run", newest=FORMAT_VERSION)
+        except (FileNotFoundError, NotADirectoryError):
             raise CheckpointError(
                 str(path), expected=f"a run folder with {CONFIG}", found="none", fix="make one with `aekit train`"
             ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(str(file), expected="JSON", found=str(error)[:160]) from error
-        _check_version(values, str(file))
         _check_sum(values.get("sha256"), config_checksum(values), str(file))
         try:
             geometry = Geometry(**values["geometry"])
             data, run_id = dict(values["data"]), str(values["run_id"])
         except (KeyError, TypeError, ValueError) as error:
-            found = str(error)[:160]
-            raise CheckpointError(str(file), expected="a geometry and the data's facts", found=found) from None
+            raise CheckpointError(str(file), expected="a geometry and the data's facts", found=reason(error)) from None
         return cls(path, TrainConfig.from_dict(values.get("config"), str(file)), geometry, data, run_id)
 
     def load_data(self) -> TrainingData:
@@ -133,7 +130,7 @@ class Run:
         try:
             return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
-            raise CheckpointError(str(file), expected="a JSON object a line", found=str(error)[:160]) from error
+            raise CheckpointError(str(file), expected="a JSON object a line", found=reason(error)) from error
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Replace the metrics with these epochs."""
@@ -147,15 +144,20 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
             text = metadata.get("aekit", "null")
-            state = json.loads(text)
-            _check_version(state, str(file))
+            state = versioned(
+                parse_json(text, CheckpointError, str(file), most_values=10_000_000),  # it holds every epoch's metrics
+                CheckpointError,
+                str(file),
+                "a file of aekit",
+                newest=FORMAT_VERSION,
+            )
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(str(file), expected="a saved state", found="nothing there") from None
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(str(file), expected="a safetensors file of aekit", found=str(error)[:160]) from error
+        raise CheckpointError(str(file), expected="a safetensors file of aekit", found=reason(error)) from error
     _check_sum(metadata.get("sha256"), _checksum(tensors, text), str(file))
     return tensors, state
 
@@ -185,14 +187,4 @@ def _check_sum(said: Any, found: str, where: str) -> None:
             expected=f"SHA-256 {str(said)[:16]}…" if said else "its SHA-256 inside",
             found=f"{found[:16]}…",
             fix="bring it back as it was, or train anew",
-        )
-
-
-def _check_version(values: Any, where: str) -> None:
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if not isinstance(version, int) or version < 1:
-        raise CheckpointError(where, expected="a file of aekit with format_version", found=repr(version)[:80])
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            where, expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
         )

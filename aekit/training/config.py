@@ -8,9 +8,6 @@ from aekit.errors import CheckpointError, OptionError
 from aekit.spec import Geometry, ModelSpec
 from aekit.training.objectives import make_objective
 
-FORMAT_VERSION = 1
-"""Version of a run's files; readers refuse a higher one."""
-
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -15,6 +15,7 @@ from aekit.cli.common import (
     progress_line,
 )
 from aekit.images.picture_output import OUT_HELP
+from aekit.registry import objective_facts
 
 
 @job_command(reads_images=True)
@@ -35,7 +36,7 @@ def denoise(
     codec, images = request.codec(), open_source(source)
     with progress_line(len(images), "denoising") as show:
         summary = jobs.denoise(images, out, codec, request.with_progress(show), original_size=original_size)
-    if codec.spec.objective != "denoising":
+    if not objective_facts(codec.spec.objective).is_denoiser:
         note(
             f"warning: {request.model} was trained for the objective {codec.spec.objective}, not to remove noise: "
             "train one with --objective denoising"

@@ -15,6 +15,7 @@ from aekit.jobs.options import JobOptions
 from aekit.model.codec import Codec
 from aekit.outputs.journal import Journal
 from aekit.outputs.staging import check_apart, check_free
+from aekit.registry import objective_facts
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ def compress(
     if append and (not kind.appends or options.overwrite):
         expected = f"an --out that ends in {suffixes('appends')}, and no --overwrite"
         raise OptionError("--append", expected=expected, found=str(out))
-    # Latents of the objective `rate` hold more than its training paid for, so they are stored rounded.
-    stored_as = kind.dtype(dtype, "uint8" if codec.spec.objective == "rate" else kind.dtypes[0])
+    # Latents of such an objective hold more than its training paid for, so they are stored rounded.
+    is_rounded = objective_facts(codec.spec.objective).stores_uint8_only
+    stored_as = kind.dtype(dtype, "uint8" if is_rounded else kind.dtypes[0])
     check_apart(out, Path(source.name))
     job, output = Job("compress", codec, out, options), _CodesOutput(kind, out)
     facts = {"the source": state_of(source), "--dtype": stored_as, "--append": append}

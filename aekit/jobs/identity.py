@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from aekit._version import __version__
@@ -11,7 +11,7 @@ from aekit.codes.files import ARCHIVE
 from aekit.errors import OptionError
 from aekit.images.writing import MARKER
 from aekit.model.codec import Codec
-from aekit.outputs.journal import Journal, journaled
+from aekit.outputs.journal import Journal, complete, journaled
 from aekit.outputs.staging import check_folder_free, check_free
 
 
@@ -46,22 +46,22 @@ def agreed_providers(journal: Journal, codec: Codec, *roles: str) -> str:
 def job_journal(
     out: Path, files: Sequence[Path], facts: dict[str, object], *, resume: bool, overwrite: bool
 ) -> Iterator[Journal]:
-    """The journal of a job whose output is `files`, which may be there already if `overwrite` says so."""
-    _check_files(files, overwrite or resume)  # before anything that an earlier job has left is given up
-    with journaled(_written(out), facts, resume=resume) as journal:
-        journal.take_back(*map(_written, files))
-        _check_files(files, overwrite)
+    """Yield the journal of a job whose outputs are `files`. With `overwrite` they may be there already.
+
+    Raises OutputError if they are in the way, or the journal can't be opened (see aekit.outputs.journal.journaled).
+    """
+    if not resume:
+        complete(*files)
+        _check_files(files, overwrite)  # before anything that an earlier job has left is given up
+    with journaled(out, facts, resume=resume) as journal:
+        journal.take_back(*files)
+        _check_files(files, overwrite, journal.known)
         yield journal
 
 
-def _written(out: Path) -> Path:
-    """Where an output is written: an archive by a link stays behind that link."""
-    return out.resolve() if out.suffix == ARCHIVE and out.is_symlink() else out
-
-
-def _check_files(files: Sequence[Path], overwrite: bool) -> None:
+def _check_files(files: Sequence[Path], overwrite: bool, known: Collection[int] = ()) -> None:
     for file in files:
         if file.suffix in (".npy", ".jsonl", ARCHIVE):
-            check_free(file, overwrite=overwrite)
+            check_free(file, overwrite=overwrite, known=known)
         else:
             check_folder_free(file, MARKER, overwrite=overwrite)

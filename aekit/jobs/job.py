@@ -92,7 +92,7 @@ def compress(
         dtype = "uint8"  # what it was trained for: its latents hold more than was paid for
     kept_as = check_codes_out(out, dtype, append=append, overwrite=overwrite)
     failed = Failed(source, on_error, max_failures)
-    check_apart(out, Path(source.name))
+    check_apart(codes_files(out), Path(source.name), codec.bundle.path, scanned=Path(source.name))
     began, files, named = time.monotonic(), codes_files(out), source.paths is not None
     others = {"the source": state_of(source), "--dtype": kept_as, "--append": append}
     if append:
@@ -147,7 +147,7 @@ def reconstruct(
     in the way, OptionError if it can't be pictures. `resume` is that of `compress`.
     """
     codes.check_model(codec.bundle)
-    check_apart(out, codes.path)
+    check_apart(out, *codes_files(codes.path), codec.bundle.path)
     as_array = check_pictures_out(out)
     if original_size and (as_array or not codes.named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
@@ -202,7 +202,7 @@ def denoise(
     if no image at all could be read. `resume` and `max_failures` are those of `compress`.
     """
     failed = Failed(source, on_error, max_failures)
-    check_apart(out, Path(source.name))
+    check_apart(out, Path(source.name), codec.bundle.path, scanned=Path(source.name))
     as_array = check_pictures_out(out)
     if original_size and (as_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")

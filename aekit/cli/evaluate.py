@@ -36,7 +36,7 @@ def evaluate(
     from aekit.evaluation.report import REPORT, open_test_images, write_report
     from aekit.evaluation.report import evaluate as measure
     from aekit.model.codec import Codec
-    from aekit.outputs.staging import check_folder_free
+    from aekit.outputs.staging import check_apart, check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
     if run != FOLDER / LATEST and not resolve_run(run).is_dir():
@@ -53,6 +53,7 @@ def evaluate(
                 found=f"none, and {run} is not the run that made {model}",
                 fix="name the images, or the model's run with --run",
             )
+    check_apart(out, Path(source), model, resolve_run(run), scanned=Path(source))
     test = open_test_images(source, codec.bundle)
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")

@@ -48,6 +48,11 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def reason(error: BaseException, most: int = 160) -> str:
+    """The first line of an error's text, at most `most` characters; its class's name if it has no text."""
+    return str(error).split("\n")[0][:most] or type(error).__name__
+
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -57,6 +62,16 @@ class SourceError(AekitError, ValueError):
 
 class ImageError(AekitError, ValueError):
     """One image that can't be decoded: corrupt, truncated, empty, too large or of an unsupported kind."""
+
+    def __init__(self, problem: str, path: str = "") -> None:
+        self.problem = problem
+        """What is wrong, without the path."""
+        self.path = path
+        """The file, or empty for pixels that come from no file."""
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.problem, self.path)
 
 
 class ShapeError(AekitError, ValueError):

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 
 from aekit.codes.entropy import FrequencyTables
-from aekit.errors import BundleError, TablesError
+from aekit.errors import BundleError, TablesError, reason
 from aekit.model.bundle import MANIFEST, Bundle
 
 MAX_TABLES_DIM = 8192
@@ -44,7 +44,7 @@ def read_tables(bundle: Bundle) -> ModelTables:
             raise ValueError("a stream that is cut short or too long")
         tables = FrequencyTables.from_dict(json.loads(data))
     except (TypeError, ValueError, binascii.Error, zlib.error, RecursionError, TablesError) as error:
-        raise BundleError(where, expected="packed frequency tables", found=str(error)[:160]) from error
+        raise BundleError(where, expected="packed frequency tables", found=reason(error)) from error
     if len(tables.frequencies) != bundle.spec.code_dim:
         found = f"{len(tables.frequencies)}"
         raise BundleError(where, expected=f"tables of {bundle.spec.code_dim} dimensions", found=found)

@@ -107,7 +107,7 @@ def test_rows_of_a_mapped_slice_are_the_slices_own(tmp_path: Path) -> None:
 def test_an_array_that_is_one_colour_image_or_many_gray_ones_is_refused(tmp_path: Path, last: int) -> None:
     array = np.zeros((20, 30, last), np.uint8)
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(SourceError, match=r"one colour image, or 20 gray ones .*array\[None\].*array\[\.\.\., None\]"):
+    with pytest.raises(SourceError, match=r"one colour image or 20 gray ones.*array\[None\].*array\[\.\.\., None\]"):
         load_images(tmp_path / "a.npy")
     np.save(tmp_path / "a.npy", array[..., None])
     assert load_images(tmp_path / "a.npy").shape == (20, 30, last, 1)

@@ -243,8 +243,8 @@ class CodeFile:
 
 
 def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
-    if (kind := kind_of(file)) not in (FILE, NOTHING):  # opening a pipe would wait for ever
-        raise CodesError(str(file), expected="the index of these codes", found=kind)
+    if (lies := kind_of(file)) not in (FILE, NOTHING):  # opening a pipe would wait for ever
+        raise CodesError(str(file), expected="the index of these codes", found=lies)
     try:
         with file.open("rb") as lines:
             header = json.loads(lines.readline(_HEADER_BYTES))

@@ -83,7 +83,7 @@ def _as_images(name: str, array: npt.NDArray[Any]) -> Pixels:
         raise SourceError(
             name,
             expected="an array [n, height, width] or [n, height, width, 1 or 3]",
-            found=f"shape {array.shape}: one colour image, or {array.shape[0]:,} gray ones {array.shape[2]} pixels wide",
+            found=f"shape {array.shape}, one colour image or {array.shape[0]:,} gray ones",
             fix="save array[None] if it is one colour image, array[..., None] if it is gray images",
         )
     if array.ndim == 3:

@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from aekit.errors import ImageError, ShapeError, reason
 from aekit.images.colour import PLAIN, is_gray, plain_colour
@@ -67,9 +67,9 @@ def decode_read(path: str | Path, geometry: Geometry, packed: Packed | None) -> 
     from PIL import ImageOps  # it imports much that plain PNG files do not need
 
     with _opened(path, load=True) as image:
-        size = _upright(image, image.size)
         kind = BY_NAME[str(image.format)]
-        kind.check(image)
+        kind.check(image)  # before the size: for EXIF, Pillow decodes the pixels of a PNG
+        size = _upright(image, image.size)
         if kind.drafts:
             wanted = 2 * geometry.width, 2 * geometry.height
             # A gray model needs luma alone; a CMYK file must not be told to become RGB by the JPEG library.
@@ -118,7 +118,7 @@ def native_form(path: Path) -> tuple[tuple[int, int], bool]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path, *, load: bool = False) -> Iterator[Image.Image]:
+def _opened(path: str | Path, *, load: bool = False) -> Iterator[ImageFile.ImageFile]:
     """Open an image by its header. Any failure, in the block too, raises an ImageError that names the file.
 
     With `load`, a file whose decoder would map it is read into memory first.
@@ -148,7 +148,7 @@ def _open_regular(path: str | Path) -> BinaryIO:
     return file
 
 
-def _open_image(file: BinaryIO, *, load: bool) -> Image.Image:
+def _open_image(file: BinaryIO, *, load: bool) -> ImageFile.ImageFile:
     """Open an image by its header. Raises ImageError for an unknown kind or over MAX_PIXELS."""
     try:
         image = Image.open(file, formats=tuple(BY_NAME))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from aekit.images.layouts import check_jpeg, check_png, check_tiff
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 
-def _accept(image: "Image") -> None:
+def _accept(image: "ImageFile") -> None:
     """The check of a format whose files Pillow always reads right."""
 
 
@@ -25,7 +25,7 @@ class ImageFormat:
     """Pillow's name of the format, which messages use too."""
     suffixes: tuple[str, ...]
     """Suffixes of its files, in lower case, with their dots."""
-    check: "Callable[[Image], None]" = _accept
+    check: "Callable[[ImageFile], None]" = _accept
     """Raises ImageError for an opened file that Pillow would misread, or that would take too long."""
     drafts: bool = False
     """Whether its decoder can give a picture at 1/2, 1/4 or 1/8 scale."""

@@ -3,12 +3,12 @@
 Each check takes an opened image whose pixels are not decoded yet, and raises ImageError for what must not be decoded.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aekit.errors import ImageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 MAX_SCANS = 1000
 """Most scans of a JPEG. Usual progressive files have about 10; a hostile one may have 20,000, each decoded in full."""
@@ -28,7 +28,7 @@ _WHITE_IS_ZERO, _CMYK, _YCBCR, _CIELAB = 0, 5, 6, 8
 """Values of the tag PhotometricInterpretation."""
 
 
-def check_jpeg(image: "Image") -> None:
+def check_jpeg(image: "ImageFile") -> None:
     """Raise ImageError for a JPEG of so many scans that decoding would take minutes."""
     file = image.fp
     assert file is not None
@@ -43,7 +43,7 @@ def check_jpeg(image: "Image") -> None:
         raise ImageError(f"a JPEG of {scans:,} scans, which take too long; at most {MAX_SCANS:,} are decoded")
 
 
-def check_png(image: "Image") -> None:
+def check_png(image: "ImageFile") -> None:
     """Raise ImageError for 16-bit colour with a transparent colour, and correct the level of transparent gray.
 
     The level is a sample of the file's own depth; Pillow stretches samples of 2 and 4 bits to 8, but not the level.
@@ -60,12 +60,12 @@ def check_png(image: "Image") -> None:
         image.info["transparency"] = (clear & 2**depth - 1) * (255 // (2**depth - 1))
 
 
-def check_tiff(image: "Image") -> None:
+def check_tiff(image: "ImageFile") -> None:
     """Raise ImageError for a TIFF whose samples Pillow would take for something else."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
     photometric = tags.get(_PHOTOMETRIC, 0)
     formats = _numbers(tags.get(_SAMPLE_FORMAT, 1))
-    if image.mode == "I" or max(_numbers(tags.get(_BITS, 1))) > 16:
+    if max(_numbers(tags.get(_BITS, 1))) > 16:
         raise ImageError("32-bit pixels; save it as 8 or 16 bits")
     if any(number != 1 for number in formats):
         raise ImageError(f"signed or floating-point samples; {_FIX}")
@@ -81,7 +81,7 @@ def check_tiff(image: "Image") -> None:
             raise ImageError(f"YCbCr colour that is subsampled or not of full range; {_FIX}")
 
 
-def gray_scale(image: "Image") -> tuple[int, bool]:
+def gray_scale(image: object) -> tuple[int, bool]:
     """The level of white of a 16-bit gray image, and whether its levels are inverted, 0 being white."""
     tags = getattr(image, "tag_v2", None)
     if tags is None:

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("_version", "errors"),
-    ("spec", "workers", "json_files"),
+    ("_version", "errors", "files"),
+    ("spec", "registry", "workers", "json_files"),
     ("outputs",),
     ("images", "runs"),
     ("pca", "model"),

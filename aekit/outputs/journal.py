@@ -1,8 +1,8 @@
 """The journal of a job, NAME.journal beside NAME.part: what the job is and what is done, so that it can be resumed.
 
-    crc32 {"pid": …}          the process that holds the lock
+    crc32 {"journal": 2, "pid": …}   the format of the journal, and the process that holds the lock
     crc32 {"facts": {…}}      what the result depends on: model, source, options; a resumed job must agree
-    crc32 {"mark": {…}}       so many inputs are done, and the checksums of what they gave
+    crc32 {"mark": {…}}       so many inputs are done, and sums that check their output (aekit.outputs.marks)
     crc32 {"finished": […]}   all is written and about to take its name
 
 Data is written before its mark, and a mark counts only if what it sums up is found to be there: so neither the instant
@@ -13,23 +13,20 @@ anything. Windows has no such lock: there, run one job at a time.
 
 import contextlib
 import json
-import math
 import os
 import sys
 import time
 import zlib
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aekit.errors import ImageError, OutputError, TooManyFailures, WorkerError
+from aekit.outputs.left import VERSION, parse_line, read_left
+from aekit.outputs.marks import Mark, Restorable, Step, Written
 
 if sys.platform != "win32":
     import fcntl
-
-Mark = dict[str, Any]
-"""`inputs` done, `skipped` since the mark before – [number, path, reason] each – and what the writer sums up."""
 
 _RESUMABLE = (KeyboardInterrupt, OSError, MemoryError, WorkerError, ImageError, TooManyFailures)
 """What may stop a job without a fault in what it wrote."""
@@ -53,41 +50,49 @@ class Journal:
         """What is on record that the result depends on."""
         self.marks: list[Mark] = []
         """What is done."""
-        self._sure = 0  # marks of an earlier job whose data were found to be there
+        self.kept = 0
+        """Inputs that a resumed job would not process again."""
+        self.untouched = True
+        """Whether what an earlier job left is still as it was."""
         self._ends = list[int]()
-        self._finished = list[int]()
+        self._finished: Sequence[int] = ()
         self._size = 0
         self._synced = time.monotonic()
 
     @property
     def inputs(self) -> int:
         """Inputs done."""
-        return self.marks[-1]["inputs"] if self.marks else 0
+        return self.marks[-1].step.inputs if self.marks else 0
 
-    @property
-    def kept(self) -> int:
-        """Inputs that a resumed job would not do again: those done, less what lay in an archive's unfinished block."""
-        whole = self.marks[-1].get("whole", math.inf) if self.marks else 0
-        found = bisect_right(self.marks, whole, key=lambda mark: mark.get("added", 0))
-        found = max(found, self._sure)
-        return self.marks[found - 1]["inputs"] if found else 0
+    def begin(self, facts: dict[str, Any], *, resume: bool, once: str = "") -> None:
+        """Take over what an earlier job left, if it is to be resumed, up to the first line that is not whole. The rest
+        is cut off.
 
-    def begin(self, facts: dict[str, Any], *, resume: bool) -> None:
-        """Take over what an earlier job left, if it is to be resumed, up to the first line that is not whole; what is
-        behind that is cut off. Raises OutputError if it was another job."""
+        `once` names a fact. A job with the same value of this fact must not run twice on one output: so if the earlier
+        job had finished and was not resumed, nothing is changed.
+
+        Raises OutputError if the earlier job was another job, its journal has another format, or it must not run twice.
+        """
+        output, earlier = self.path.with_suffix(""), read_left(self._file)
         if resume:
-            with open(self._file, "rb", closefd=False) as lines:
-                for line in lines:
-                    if (entry := _parse(line)) is None:
-                        break
-                    self._size += len(line)
-                    self.facts |= entry.get("facts", {})
-                    self._finished = entry.get("finished", self._finished)
-                    if "mark" in entry:
-                        self.marks.append(entry["mark"])
-                        self._ends.append(self._size)
+            if earlier.version not in (None, VERSION):
+                raise OutputError(
+                    f"{output} can't be resumed: its journal, {self.path.name}",
+                    expected=f"format {VERSION}",
+                    found=f"format {earlier.version}, of another version of aekit",
+                    fix="start anew without --resume",
+                )
+            self.facts, self.marks, self._ends = earlier.facts, earlier.marks, earlier.ends
+            self._finished, self._size = earlier.finished, earlier.size
+            self.kept = self.marks[-1].written.kept if self.marks else 0
+        elif once and earlier.facts.get(once) == facts[once] and _is_in_place([output], earlier.finished):
+            raise OutputError(
+                f"{output} holds these inputs already: the job that added them was killed when it had finished",
+                fix=f"give --resume to end that job, or remove {self.path.name} to add the same inputs again",
+            )
+        self.untouched = False
         os.ftruncate(self._file, self._size)
-        self._write({"pid": os.getpid()})
+        self._write({"journal": VERSION, "pid": os.getpid()})
         self.agree(facts)
 
     def agree(self, facts: dict[str, Any]) -> None:
@@ -104,11 +109,13 @@ class Journal:
             self.facts |= new
             self._write({"facts": new})
 
-    def mark(self, mark: Mark) -> None:
-        """Say what is done; its data must have been written, though not yet to the disk."""
-        self._write({"mark": mark})
+    def mark(self, step: Step, written: Written) -> None:
+        """Note what is done. The output must have been handed to the system, though not yet brought to the disk."""
+        mark = Mark(step, written)
+        self._write({"mark": mark.to_json()})
         self.marks.append(mark)
         self._ends.append(self._size)
+        self.kept = max(self.kept, written.kept)
 
     def due(self) -> bool:
         """Whether it is time to bring data to the disk before they are marked."""
@@ -118,23 +125,28 @@ class Journal:
         self._synced = now
         return True
 
-    def rewind(self, marks: int) -> None:
-        """Keep the first `marks` marks alone: the data of the next one are not there."""
-        self._sure = min(marks, len(self.marks))
-        if marks < len(self.marks):
-            self._size = self._ends[marks - 1] if marks else 0
+    def restore(self, output: Restorable) -> None:
+        """Let the writer take over what an earlier job wrote, and forget the marks that do not hold any more."""
+        count = output.restore(self.marks)
+        if count < len(self.marks):
+            self._size = self._ends[count - 1] if count else 0
             os.ftruncate(self._file, self._size)
-            del self.marks[marks:], self._ends[marks:]
-            self._write({"pid": os.getpid(), "facts": self.facts})
+            del self.marks[count:], self._ends[count:]
+            self._write({"journal": VERSION, "pid": os.getpid(), "facts": self.facts})
+        self.kept = self.inputs
 
     def finish(self, *outputs: Path) -> None:
         """Say that the outputs, still under their working names, are whole."""
         self._write({"finished": [os.stat(part_of(path)).st_ino for path in outputs]})
 
+    def is_finished(self, *outputs: Path) -> bool:
+        """Whether the earlier job had finished, and all these outputs have taken their names."""
+        return _is_in_place(outputs, self._finished)
+
     def take_back(self, *outputs: Path) -> None:
-        """Give outputs their working names again that an earlier job had finished and renamed, when it was killed."""
+        """Give outputs their working names again that an earlier job had finished and renamed when it was killed."""
         for path, number in zip(outputs, self._finished, strict=False):
-            if not part_of(path).exists() and path.exists() and path.stat().st_ino == number:
+            if _is_in_place([path], [number]):
                 os.replace(path, part_of(path))
 
     def keeps(self, error: BaseException) -> bool:
@@ -152,14 +164,15 @@ class Journal:
 
 
 @contextlib.contextmanager
-def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False) -> Iterator[Journal]:
+def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False, once: str = "") -> Iterator[Journal]:
     """Yield the locked journal of the job that writes `out` and whose result depends on `facts`.
 
     With `resume` it holds what an earlier job has done, if one left something. It is removed when the block ends, with
     the data that it is about, unless an error ends the block after which the job can be resumed; that error then gets
     a note which says so.
 
-    Raises OutputError if another job writes `out`, the earlier job was another one, or nothing can be written there.
+    Raises OutputError if another job writes `out`, the earlier job was another one, nothing can be written there, or
+    an earlier job had finished that must not run twice: one with the same value of the fact `once`.
     """
     path = out.with_name(out.name + ".journal")
     try:
@@ -171,11 +184,11 @@ def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False) -> Iter
         raise OutputError(f"{out} could not be written", found=error.strerror or str(error)) from error
     journal, keep = Journal(path, file), False
     try:
-        journal.begin(facts, resume=resume)
+        journal.begin(facts, resume=resume, once=once)
         yield journal
     except BaseException as error:
-        keep = journal.keeps(error)
-        if keep:
+        keep = journal.untouched or journal.keeps(error)
+        if journal.keeps(error):
             error.add_note(f"{journal.kept:,} inputs are done and kept: --resume goes on with the others")
         raise
     finally:
@@ -216,7 +229,7 @@ def _is_alive(file: int) -> bool:
     """Whether the job that locked this journal lives, or only processes that it started still end."""
     pid = 0
     for line in os.pread(file, os.fstat(file).st_size, 0).splitlines(keepends=True):
-        pid = (_parse(line) or {}).get("pid", pid)
+        pid = (parse_line(line) or {}).get("pid", pid)
     if not pid:
         return True
     try:
@@ -228,10 +241,9 @@ def _is_alive(file: int) -> bool:
     return True
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """What a line says, or None if it is not whole."""
-    crc, _, text = line.partition(b" ")
-    if not text.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text[:-1]):
-        return None
-    entry: dict[str, Any] = json.loads(text)
-    return entry
+def _is_in_place(outputs: Sequence[Path], inodes: Sequence[int]) -> bool:
+    """Whether each output has its name, and is the file or folder of that inode."""
+    return len(outputs) == len(inodes) and all(
+        not part_of(path).exists() and path.exists() and path.stat().st_ino == inode
+        for path, inode in zip(outputs, inodes, strict=True)
+    )

@@ -28,11 +28,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         raise OutputExists(path)
 
 
-def check_apart(out: Path, source: Path) -> None:
-    """Raise OutputError if `out` would replace what is read from `source`, or lie where the next job reads it back."""
+def check_apart(out: Path, source: Path, *, is_folder: bool = False) -> None:
+    """Raise OutputError if `out` would replace `source`, which is read, or if the folder `out` lies inside `source`,
+    where the next job would read it."""
     here, there = out.resolve(), source.resolve()
-    into = there.is_dir() and out.suffix not in (".npy", ".aek") and there in here.parents
-    if here == there or here in there.parents or into:
+    inside = is_folder and there.is_dir() and there in here.parents
+    if here == there or here in there.parents or inside:
         raise OutputError(str(out), expected=f"a place apart from {source}, which is read", fix="choose another --out")
 
 

@@ -251,7 +251,8 @@ def test_a_killed_append_leaves_the_old_archive_and_another_can_go_on(many: byte
     with running_append() as running:
         said = one_line_error(aekit("compress", "few.npy", "--out", "codes.aek", "--append"))
         assert (
-            said == "aekit: codes.aek: expected one job that writes it, found another at work; wait until it has ended"
+            said == "aekit: codes.aek: expected one job that writes it, found another at work "
+            f"(process {running.pid}); wait until it has ended"
         )
         time.sleep(0.3)
         assert running.poll() is None

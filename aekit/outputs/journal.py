@@ -217,8 +217,14 @@ class Journal:
             self._write({"rewind": marks})
 
     def finish(self, *outputs: Path) -> None:
-        """Say that the outputs, still under their working names, are whole, and which files they will replace."""
+        """Say that the outputs, still under their working names, are whole, and which files they will replace.
+
+        Brings files to the disk, so that nothing but the renames is left to do: two of them then follow at once.
+        """
         places = [settled(path) for path in outputs]
+        for part in map(part_of, places):
+            if part.is_file():
+                sync(part)
         self._finished = [os.lstat(part_of(place)).st_ino for place in places]
         self._over = [found.st_ino for place in places if (found := status(place))]
         self._write({"finished": self._finished, "over": self._over})
@@ -237,25 +243,27 @@ class Journal:
         """Give finished outputs that an earlier job renamed before it was killed their working names again."""
         for path, number in zip(outputs, self._finished, strict=False):
             place = settled(path)
-            found = status(place)
-            if found is not None and found.st_ino == number and status(part_of(place)) is None:
+            if status(part_of(place)) is None and self._is(place, number):
                 os.replace(place, part_of(place))
+
+    def _is(self, path: Path, number: int) -> bool:
+        """Whether `path` is the finished output with this inode number, or may be, where the journal was moved."""
+        found = status(path)
+        return found is not None and (found.st_ino == number or self._vouches)
 
     def complete(self, *outputs: Path) -> bool:
         """Give all finished files their names, as the job that was killed was about to; returns whether it could."""
         places = [settled(path) for path in outputs]
         if not self._finished or len(self._finished) != len(places):
             return False
-        for place, number in zip(places, self._finished, strict=True):
-            there, part = status(place), status(part_of(place))
-            if (there is None or there.st_ino != number) and (part is None or part.st_ino != number):
-                return False
-        for place, number in zip(places, self._finished, strict=True):
-            there = status(place)
-            if there is None or there.st_ino != number:
+        steps = [(place, part_of(place), number) for place, number in zip(places, self._finished, strict=True)]
+        if not all(self._is(part, number) or self._is(place, number) for place, part, number in steps):
+            return False
+        for place, part, number in steps:
+            if self._is(part, number):
                 if place.is_dir():
                     return False  # staged_folder knows how to replace it
-                os.replace(part_of(place), place)
+                os.replace(part, place)
             if place.is_dir():
                 (place / STAMP).unlink(missing_ok=True)
         return True

@@ -54,9 +54,12 @@ def settled(path: Path) -> Path:
             try:
                 found = os.stat(path)
             except FileNotFoundError:
-                raise OutputError(
-                    str(path), expected="a path that is free", found="a link to nothing", fix="remove the link"
-                ) from None
+                target = Path(os.path.realpath(path))
+                if status(part_of(target)) is None:  # else a job that is resumed took its output back from there
+                    raise OutputError(
+                        str(path), expected="a path that is free", found="a link to nothing", fix="remove the link"
+                    ) from None
+                return target
             path = Path(os.path.realpath(path))
         if kind := _KINDS.get(stat.S_IFMT(found.st_mode)):
             raise OutputError(str(path), expected="a file's or folder's path", found=kind, fix="choose another --out")
@@ -97,6 +100,15 @@ def is_running(process: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def sync(path: Path) -> None:
+    """Bring a file to the disk: without this a power cut may keep its new name and lose what it names."""
+    file = os.open(path, os.O_RDWR | NO_LINKS)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def check_no_links(folder: Path) -> None:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from aekit.codes.archive import Archive, staged_archive
 from aekit.codes.entropy import FrequencyTables, decode, encode
-from aekit.codes.npy import CodeFile, CodeWriter, index_path
+from aekit.codes.npy import CodeFile, index_path
+from aekit.codes.npy_format import CodeWriter
 from aekit.errors import AekitError, ImageError
 from aekit.images.arrays import load_images, read_idx
 from aekit.images.decode import decode_file, native_form

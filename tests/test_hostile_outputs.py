@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "r": ["evaluate", "in", "--out", "r"],
 }
 JOURNALED = ("o.npy", "o.aek", "b", "i.npy")
+FEW = jobs.JobOptions(batch_size=2, workers=0)
 MINE = b"a user's own bytes"
 
 
@@ -128,7 +130,7 @@ def stopped(out: Path, command: str = "denoise") -> None:
     codec = Codec.load(TINY, "cpu", 1)
     job = getattr(jobs, command)
     with pytest.raises(KeyboardInterrupt):
-        job(open_source("in"), out, codec, batch_size=2, workers=0, progress=stop)
+        job(open_source("in"), out, codec, jobs.JobOptions(batch_size=2, workers=0, progress=stop))
 
 
 def test_a_link_put_into_a_folder_that_is_resumed_is_not_followed(work: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_part_swapped_for_another_file_is_not_ours(work: Path) -> None:
     part.rename(work / "kept")
     part.write_bytes(MINE)
     with pytest.raises(OutputExists, match=r"c\.npy\.part.*did not make it"):
-        jobs.compress(open_source("in"), Path("c.npy"), Codec.load(TINY, "cpu", 1), batch_size=2, workers=0)
+        jobs.compress(open_source("in"), Path("c.npy"), Codec.load(TINY, "cpu", 1), FEW)
     assert part.read_bytes() == MINE
 
 
@@ -160,7 +162,7 @@ def test_a_job_that_was_moved_to_another_folder_is_resumed(work: Path) -> None:
         shutil.copy(path, work / "there" / path.name)
         path.unlink()
     codec = Codec.load(TINY, "cpu", 1)
-    done = jobs.compress(open_source("in"), Path("there/c.npy"), codec, batch_size=2, workers=0, resume=True)
+    done = jobs.compress(open_source("in"), Path("there/c.npy"), codec, replace(FEW, resume=True))
     assert done.resumed == 2
     assert sorted(path.name for path in (work / "there").iterdir()) == ["c.jsonl", "c.npy"]
 
@@ -271,7 +273,7 @@ def test_overwrite_never_replaces_an_input(work: Path) -> None:
         assert tree(work) == before
     with pytest.raises(OutputError, match=r"idx\.jsonl: expected a place apart from idx\.jsonl"):
         jobs_out = Path("idx.npy")
-        jobs.compress(Named("idx.jsonl"), jobs_out, Codec.load(TINY, "cpu", 1), overwrite=True)  # type: ignore[arg-type]
+        jobs.compress(Named("idx.jsonl"), jobs_out, Codec.load(TINY, "cpu", 1), replace(FEW, overwrite=True))  # type: ignore[arg-type]
     assert tree(work) == before
 
 
@@ -318,7 +320,7 @@ def test_devices_fifos_and_broken_links_are_refused(work: Path, out: str, target
     assert (work / out).is_symlink() and not (work / "nothing").exists()
 
 
-@pytest.mark.parametrize("where", ["x" * 300, "y" * 300 + "/", "else/mine/", "z" * 250])
+@pytest.mark.parametrize("where", ["x" * 300, "y" * 300 + "/", "else/mine/", "z" * 252])
 @pytest.mark.parametrize("out", COMMANDS)
 def test_a_path_that_the_system_refuses_is_one_line(work: Path, aekit: Run, out: str, where: str) -> None:
     arguments = [*COMMANDS[out]]

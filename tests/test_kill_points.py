@@ -25,12 +25,12 @@ OPTIONS: dict[str, Any] = {"batch_size": 4, "workers": 0}
 
 
 def compress(out: str, **options: bool) -> None:
-    jobs.compress(open_source("in"), Path(out), Codec.load(TINY, "cpu", 1), **OPTIONS, **options)
+    jobs.compress(open_source("in"), Path(out), Codec.load(TINY, "cpu", 1), jobs.JobOptions(**OPTIONS, **options))
 
 
 def reconstruct(**options: bool) -> None:
     with open_codes(Path("all.npy")) as codes:
-        jobs.reconstruct(codes, Path("back"), Codec.load(TINY, "cpu", 1), **OPTIONS, **options)
+        jobs.reconstruct(codes, Path("back"), Codec.load(TINY, "cpu", 1), jobs.JobOptions(**OPTIONS, **options))
 
 
 def report(*, resume: bool, overwrite: bool) -> None:

@@ -166,7 +166,7 @@ def test_files_that_vanish_or_grow_after_they_were_listed_cost_a_line_at_most(wo
     (work / "in/a/006.png").mkdir()
     with (work / "in/a/008.png").open("ab") as file:
         file.write(b"more")
-    summary = jobs.compress(source, work / "codes.npy", Codec.load(TINY, "cpu", 1), workers=2)
+    summary = jobs.compress(source, work / "codes.npy", Codec.load(TINY, "cpu", 1), jobs.JobOptions(workers=2))
     skipped = {record.path: record.error for record in summary.skipped}
     assert skipped["a/004.png"] == "No such file or directory"
     assert skipped["a/006.png"] == "not a regular file"

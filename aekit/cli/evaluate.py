@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def evaluate(
     pca = figures["pca_mse"]
     beside = f"{pca:.5f}" if pca is not None else f"not known: {run} is not the run that made {model} (--run)"
     # Of such a model the latents as they are would take more than was paid for.
-    unrounded = ", by latents that are not to be stored" if codec.spec.objective == "rate" else ""
+    unrounded = (
+        ", by latents that are not to be stored" if objective_facts(codec.spec.objective).stores_uint8_only else ""
+    )
     lines = [
         f"{figures['images']:,} images: {figures['test_images']}",
         f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB{unrounded}; "

@@ -1,11 +1,11 @@
 """The journal of a job, NAME.journal beside NAME.part: what the job is and what is done, so that it can be resumed.
 
-    crc32 {"journal": 2, "pid": …}  the process that holds the lock, and the journal's inode number
+    crc32 {"journal": 3, "pid": …}  the process that holds the lock, and the journal's inode number
     crc32 {"anew": true}            all of the lines before count no more, but for the names of parts
     crc32 {"making": "a.part"}      that part is about to be made, where nothing lies yet
     crc32 {"part": ["a.part", 7]}   that part is a file of this job; 7 is its inode number
     crc32 {"facts": {…}}            what the result depends on: model, source, options; a resumed job must agree
-    crc32 {"mark": {…}}             so many inputs are done, and the checksums of what they gave
+    crc32 {"mark": {…}}             so many inputs are done, and sums that check their output (aekit.outputs.marks)
     crc32 {"rewind": 3}             the first 3 marks alone count
     crc32 {"finished": […]}         all is written and about to take its name: inode numbers of parts, of old files
 
@@ -24,18 +24,17 @@ changes anything. On Windows it lasts as long as the job.
 
 import contextlib
 import json
-import math
 import os
-import re
 import sys
 import time
 import zlib
-from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aekit.errors import ImageError, OutputError, OutputExists, TooManyFailures, WorkerError
+from aekit.outputs.left import VERSION, parse_line, read_left
+from aekit.outputs.marks import Mark, Restorable, Step, Written
 from aekit.outputs.places import (
     NO_LINKS,
     STAMP,
@@ -45,11 +44,9 @@ from aekit.outputs.places import (
     part_of,
     settled,
     status,
+    sync,
     write_errors,
 )
-
-Mark = dict[str, Any]
-"""`inputs` done, `skipped` since the mark before – [number, path, reason] each – and what the writer sums up."""
 
 _RESUMABLE = (KeyboardInterrupt, OSError, MemoryError, WorkerError, ImageError, TooManyFailures)
 """Errors that may stop a job without a fault in what it wrote."""
@@ -57,10 +54,6 @@ _SYNC_SECONDS = 5.0
 """Work that a power cut may cost at most, seconds, where the disk does what it is told."""
 _ORPHAN_SECONDS = 10.0
 """Seconds that the workers of a killed job may take to end. A worker notices when its piece of work is done."""
-
-
-_TORN = re.compile(rb"\0*|[0-9a-f]{0,8}|[0-9a-f]{8} \{[^\n]*")
-"""What a journal may hold whose first line was not wholly written: the begin of a line, or zeros after a power cut."""
 
 
 class Journal:
@@ -72,11 +65,15 @@ class Journal:
         """What is on record that the result depends on."""
         self.marks: list[Mark] = []
         """What is done."""
-        self._sure = 0  # marks of an earlier job whose data were found to be there
-        self._finished = list[int]()
-        self._over = list[int]()
+        self.kept = 0
+        """Inputs that a resumed job would not process again."""
+        self.untouched = True
+        """Whether what an earlier job left is still as it was."""
+        self._finished: Sequence[int] = ()
+        self._over: Sequence[int] = ()
         self._parts = dict[str, int]()
         self._making = set[str]()
+        self._version: int | None = None
         self._vouches = False  # whether parts are known by their names alone
         self._size = 0
         self._synced = time.monotonic()
@@ -84,63 +81,51 @@ class Journal:
     @property
     def inputs(self) -> int:
         """Inputs done."""
-        return self.marks[-1]["inputs"] if self.marks else 0
-
-    @property
-    def kept(self) -> int:
-        """Inputs that a resumed job would not do again: those done, less what lay in an archive's unfinished block."""
-        whole = self.marks[-1].get("whole", math.inf) if self.marks else 0
-        found = bisect_right(self.marks, whole, key=lambda mark: mark.get("added", 0))
-        found = max(found, self._sure)
-        return self.marks[found - 1]["inputs"] if found else 0
+        return self.marks[-1].step.inputs if self.marks else 0
 
     def read(self) -> None:
-        """Read the lines up to the first that is not whole; the next line is written there.
+        """Take over what an earlier job left in the file. Raises OutputExists if it is not a journal of aekit's."""
+        earlier = read_left(self._file)
+        if earlier.is_foreign:
+            fix = "aekit did not make it and will not replace it; move it away, or choose another --out"
+            raise OutputExists(self.path, fix)
+        # Journals of earlier formats name no parts.
+        moved = earlier.inodes - {os.fstat(self._file).st_ino}
+        self._vouches = bool(moved) or earlier.version not in (None, VERSION)
+        self._version, self._size = earlier.version, earlier.size
+        self._parts, self._making = earlier.parts, earlier.making
+        self._finished, self._over = earlier.finished, earlier.over
+        self.facts, self.marks = earlier.facts, earlier.marks
+        self.kept = self.marks[-1].written.kept if self.marks else 0
 
-        Raises OutputExists if the file is not a journal of aekit's.
-        """
-        with open(self._file, "rb", closefd=False) as lines:
-            lines.seek(0)
-            for line in lines:
-                if (entry := _parse(line)) is None:
-                    if not self._size and not _TORN.fullmatch(line):
-                        fix = "aekit did not make it and will not replace it; move it away, or choose another --out"
-                        raise OutputExists(self.path, fix)
-                    break
-                self._size += len(line)
-                self._take(entry)
-
-    def _take(self, entry: dict[str, Any]) -> None:
-        if "pid" in entry:
-            # A journal of version 1 has no inode number, and names no parts.
-            self._vouches |= entry.get("inode") != os.fstat(self._file).st_ino
-        if "anew" in entry:
-            self._forget()
-        if "part" in entry:
-            name, number = entry["part"]
-            self._parts[name] = number
-        self._making |= {entry["making"]} if "making" in entry else set()
-        self.facts |= entry.get("facts", {})
-        self._finished = entry.get("finished", self._finished)
-        self._over = entry.get("over", self._over)
-        if "mark" in entry:
-            self.marks.append(entry["mark"])
-        if "rewind" in entry:
-            del self.marks[entry["rewind"] :]
-
-    def _forget(self) -> None:
-        self.facts, self.marks, self._finished, self._over = {}, [], [], []
-
-    def begin(self, facts: dict[str, Any], *, resume: bool) -> None:
+    def begin(self, facts: dict[str, Any], *, resume: bool, once: str = "") -> None:
         """Take over what an earlier job left, if it is to be resumed; else keep only which parts it left.
 
-        Raises OutputError if it was another job, OutputExists if the journal is not aekit's.
+        `once` names a fact. A job with the same value of this fact must not run twice on one output: so if the earlier
+        job had finished and was not resumed, nothing is changed.
+
+        Raises OutputError if the earlier job was another job, its journal has another format, or it must not run twice;
+        OutputExists if the journal is not aekit's.
         """
         self.read()
+        output = self.path.with_suffix("")
+        if resume and self._version not in (None, VERSION):
+            raise OutputError(
+                f"{output} can't be resumed: its journal, {self.path.name}",
+                expected=f"format {VERSION}",
+                found=f"format {self._version}, of another version of aekit",
+                fix="start anew without --resume",
+            )
+        if not resume and once and self.facts.get(once) == facts[once] and _is_in_place([output], self._finished):
+            raise OutputError(
+                f"{output} holds these inputs already: the job that added them was killed when it had finished",
+                fix=f"give --resume to end that job, or remove {self.path.name} to add the same inputs again",
+            )
+        self.untouched = False
         os.ftruncate(self._file, self._size)
-        self._write({"journal": 2, "pid": os.getpid(), "inode": os.fstat(self._file).st_ino})
+        self._write({"journal": VERSION, "pid": os.getpid(), "inode": os.fstat(self._file).st_ino})
         if not resume:
-            self._forget()
+            self.facts, self.marks, self._finished, self._over, self.kept = {}, [], (), (), 0
             self._write({"anew": True})
         self.agree(facts)
 
@@ -196,10 +181,12 @@ class Journal:
             self.facts |= new
             self._write({"facts": new})
 
-    def mark(self, mark: Mark) -> None:
-        """Say what is done; its data must have been written, though not yet to the disk."""
-        self._write({"mark": mark})
+    def mark(self, step: Step, written: Written) -> None:
+        """Note what is done. The output must have been handed to the system, though not yet brought to the disk."""
+        mark = Mark(step, written)
+        self._write({"mark": mark.to_json()})
         self.marks.append(mark)
+        self.kept = max(self.kept, written.kept)
 
     def due(self) -> bool:
         """Whether it is time to bring data to the disk before they are marked."""
@@ -209,12 +196,13 @@ class Journal:
         self._synced = now
         return True
 
-    def rewind(self, marks: int) -> None:
-        """Keep the first `marks` marks alone: the data of the next one are not there."""
-        self._sure = min(marks, len(self.marks))
-        if marks < len(self.marks):
-            del self.marks[marks:]
-            self._write({"rewind": marks})
+    def restore(self, output: Restorable) -> None:
+        """Let the writer take over what an earlier job wrote, and forget the marks that do not hold any more."""
+        count = output.restore(self.marks)
+        if count < len(self.marks):
+            del self.marks[count:]
+            self._write({"rewind": count})
+        self.kept = self.inputs
 
     def finish(self, *outputs: Path) -> None:
         """Say that the outputs, still under their working names, are whole, and which files they will replace.
@@ -238,6 +226,10 @@ class Journal:
     def known(self) -> Collection[int]:
         """Inode numbers of the finished outputs and of the files that they were to replace."""
         return (*self._finished, *self._over)
+
+    def is_finished(self, *outputs: Path) -> bool:
+        """Whether the earlier job had finished, and all these outputs have taken their names."""
+        return _is_in_place(outputs, self._finished)
 
     def take_back(self, *outputs: Path) -> None:
         """Give finished outputs that an earlier job renamed before it was killed their working names again."""
@@ -283,29 +275,29 @@ class Journal:
 
 
 @contextlib.contextmanager
-def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False) -> Iterator[Journal]:
+def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False, once: str = "") -> Iterator[Journal]:
     """Yield the locked journal of the job that writes `out` and whose result depends on `facts`.
 
     With `resume` it holds what an earlier job has done, if one left something. When the block ends, the journal and the
     parts that it names are removed, unless an error ends the block after which the job can be resumed. That error then
     gets a note which says so.
 
-    Raises OutputError if another job writes `out`, the earlier job was another one, or nothing can be written there;
-    OutputExists if the file NAME.journal is not a journal of aekit's.
+    Raises OutputError if another job writes `out`, the earlier job was another one, nothing can be written there, or an
+    earlier job had finished that must not run twice: one with the same value of the fact `once`. Raises OutputExists if
+    the file NAME.journal is not a journal of aekit's.
     """
     place = settled(out)
     path = _journal_of(place)
     with write_errors(out):
         place.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path, out)
-    journal, keep = Journal(path, file), os.fstat(file).st_size > 0
+    journal, keep = Journal(path, file), False
     try:
         with write_errors(out):
-            journal.begin(facts, resume=resume)
-        keep = False
+            journal.begin(facts, resume=resume, once=once)
         yield journal
     except BaseException as error:
-        keep = keep or journal.keeps(error)
+        keep = journal.untouched or journal.keeps(error)
         if journal.keeps(error):
             error.add_note(f"{journal.kept:,} inputs are done and kept: --resume goes on with the others")
         raise
@@ -392,16 +384,19 @@ def _holder(file: int) -> int | None:
         os.lseek(file, 0, os.SEEK_SET)
         with open(file, "rb", closefd=False) as lines:
             for line in lines:
-                holder = (_parse(line) or {}).get("pid", holder)
+                holder = (parse_line(line) or {}).get("pid", holder)
     except PermissionError:  # on Windows a lock keeps others from reading too
         return None
     return holder
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says, or None if it is not whole."""
-    crc, _, text = line.partition(b" ")
-    if not text.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text[:-1]):
-        return None
-    entry = json.loads(text)
-    return entry if isinstance(entry, dict) else None
+def _is_in_place(outputs: Sequence[Path], inodes: Sequence[int]) -> bool:
+    """Whether each output has its name, and is the file or folder of that inode number."""
+    if len(outputs) != len(inodes):
+        return False
+    places = [settled(path) for path in outputs]
+    found = [(status(place), status(part_of(place))) for place in places]
+    return all(
+        there is not None and there.st_ino == inode and part is None
+        for (there, part), inode in zip(found, inodes, strict=True)
+    )

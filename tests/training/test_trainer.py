@@ -21,13 +21,13 @@ from safetensors.torch import load_file, save_file
 from aekit.errors import AekitError, CheckpointError, OptionError, OutputExists, SourceError, TrainingError
 from aekit.images.named_sets import load_named_set
 from aekit.pca import Pca
+from aekit.registry import OBJECTIVES, ObjectiveEntry
 from aekit.runs import PCA
 from aekit.training.checkpoint import CHECKPOINT, METRICS, WEIGHTS, Run
 from aekit.training.config import make_config
 from aekit.training.data import TrainingData, load_training_data
 from aekit.training.devices import choose_device
 from aekit.training.networks import Autoencoder, components_wanted, make_network
-from aekit.training.objectives import OBJECTIVES
 from aekit.training.objectives.plain import Plain
 from aekit.training.trainer import Interrupted, load_network, train
 
@@ -110,7 +110,7 @@ class Diverges(Plain):
 def test_diverging_run_stops_and_keeps_the_last_good_weights(
     tmp_path: Path, blobs: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(OBJECTIVES, "diverges", Diverges)
+    monkeypatch.setitem(OBJECTIVES, "diverges", ObjectiveEntry(f"{__name__}:Diverges", "blows up"))
     run = new_run(tmp_path / "run", blobs, objective="diverges")
     with pytest.raises(TrainingError, match=r"nan in epoch 2.*epoch 1 are kept"):
         begin(run, blobs)

@@ -85,9 +85,14 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def every_call(
-    start: Path, work: Path, job: Callable[..., Any], usable: Callable[[dict[str, bytes]], bool], step: int = 1
+    start: Path,
+    work: Path,
+    job: Callable[..., Any],
+    usable: Callable[[dict[str, bytes]], bool],
+    step: int = 1,
+    last: int = 0,
 ) -> Iterator[tuple[int, str]]:
-    """Kill `job` at each call, or each `step`-th, in a copy of the folder `start`; then run it again both ways.
+    """Kill `job` at each `step`-th call and the `last` ones, in copies of the folder `start`; then run it again.
 
     `job(resume=…, overwrite=…)` works in the current folder. `usable` says whether a killed job left a whole output,
     the old or the new. After each kill one copy of the folder runs the job anew and one resumes it: both must end with
@@ -97,7 +102,7 @@ def every_call(
     shutil.copytree(start, whole)
     _, calls = run(whole, -1, lambda: job(resume=False, overwrite=True))
     wanted = tree(whole)
-    for at in range(0, calls, step):
+    for at in (at for at in range(calls) if at % step == 0 or at >= calls - last):
         killed = work / f"killed-{at}"
         shutil.copytree(start, killed)
         was_killed, _ = run(killed, at, lambda: job(resume=False, overwrite=True))

@@ -9,7 +9,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,9 @@ from aekit.images.decode import Pixels
 from aekit.images.sources import open_source
 from aekit.jobs import JobOptions
 from aekit.model.codec import Codec
+
+if TYPE_CHECKING:
+    from aekit.training.data import TrainingData
 
 settings.register_profile("aekit", deadline=None)  # a busy machine is no failure
 settings.load_profile("aekit")
@@ -151,3 +154,12 @@ def codes(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> Path:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of three inputs."""
     monkeypatch.setattr(container, "MAX_INPUTS", 3)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> "TrainingData":
+    """Training data of 300 made images, in the file blobs.npy. Needs torch."""
+    from aekit.training.data import load_training_data
+
+    np.save(tmp_path / "blobs.npy", made_images(300))
+    return load_training_data(str(tmp_path / "blobs.npy"))

@@ -228,6 +228,17 @@ def test_a_signal_is_answered_while_a_worker_is_stopped(tmp_path: Path, number: 
 # --- places
 
 
+def test_no_folder_for_temporary_files_is_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", made_images(5))
+    program = (
+        "import sys, tempfile, aekit.cli\ntempfile._candidate_tempdir_list = lambda: ['/nowhere']\naekit.cli.main()"
+    )
+    options = ["evaluate", "in.npy", "--model", TINY]
+    done = subprocess.run([sys.executable, "-c", program, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "aekit: no folder for temporary files can be written; set TMPDIR to one that can\n"
+
+
 @POSIX
 def test_no_home_and_an_empty_environment_will_do(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", made_images(5))

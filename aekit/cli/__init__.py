@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import io
 import os
 import signal
 import sys
@@ -123,6 +124,8 @@ def main() -> None:
     except MemoryError:
         status = report_error(AekitError(_NO_MEMORY))
     except OSError as error:
+        if isinstance(error, io.UnsupportedOperation):  # a mistake in aekit, not something the system refused
+            raise
         status = report_error(_system_error(error))
     except SystemExit as ending:
         status = ending.code
@@ -137,6 +140,8 @@ def _system_error(error: OSError) -> AekitError:
     if error.filename is not None:
         path = error.filename
         return AekitError(os.fsdecode(path) if isinstance(path, bytes) else str(path), found=found)
+    if found.startswith("No usable temporary directory"):  # Python's words, in tempfile
+        return AekitError("no folder for temporary files can be written", fix="set TMPDIR to one that can")
     if isinstance(error, FileNotFoundError):
         try:
             os.getcwd()

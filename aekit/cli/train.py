@@ -112,8 +112,8 @@ def train(
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression on paths. Images for which it matches one text (frames of one video) are held "
-            "out together, so that validation never sees a twin of a training image."
+            help="Regular expression on paths. Images for which it matches the same text (frames of one video) are "
+            "held out together, so that validation never sees a twin of a training image."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

@@ -60,7 +60,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, geometry: Geometry, data: dict[str, Any]) -> Self:
-        """Make a new run folder. Raises OutputExists if something lies there, OutputError if it can't be made."""
+        """Make the folder of a new run. Raises OutputExists if it is taken, OutputError if it can't be made."""
         check_free(path)
         run = cls(path, config, geometry, data, secrets.token_hex(8))
         values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}

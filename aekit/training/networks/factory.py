@@ -13,7 +13,7 @@ from aekit.training.networks.residual import deviations
 from aekit.training.objectives import make_objective
 
 MAX_WEIGHT_BYTES = 2**31 - 2**20
-"""Largest encoder or decoder accepted, bytes of float32 weights: each becomes one ONNX file, which ends at 2 GiB."""
+"""Largest encoder or decoder accepted, in bytes of float32 weights. Each becomes one ONNX file, at most 2 GiB large."""
 
 
 def make_network(config: TrainConfig, geometry: Geometry, principal: Pca | None = None) -> Autoencoder:

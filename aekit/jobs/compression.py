@@ -37,7 +37,8 @@ class _CodesOutput:
         return settled(self.out) if self.kind.keeps_links else self.out
 
     def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
-        for file in self.kind.files(self.out):
+        # A finished file that got its working name back leaves a link to nothing: then the link's target is checked.
+        for file in self.files if known else self.kind.files(self.out):
             check_free(file, overwrite=overwrite, known=known)
 
 

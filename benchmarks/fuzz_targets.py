@@ -292,6 +292,7 @@ def resume(folder: Path) -> Target:
     from aekit.training.config import make_config
     from aekit.training.data import load_training_data
     from aekit.training.loop import TrainLoop
+    from aekit.training.session import fit_principal
     from aekit.training.trainer import Epoch, _Recorder, train
 
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
@@ -299,7 +300,7 @@ def resume(folder: Path) -> Target:
     config = make_config("default", data=str(folder / "images.npy"), **settings)
     data = load_training_data(config.data)
     run = Run.create(folder / "run", config, data.geometry, data.facts())
-    train(run, data)
+    train(run, data, principal=fit_principal(config, data))
     tensors, state = run.load_tensors(CHECKPOINT)
     loop = TrainLoop(config, data, "cpu", Pca.fit(data.train, 2))
 

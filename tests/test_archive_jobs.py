@@ -250,9 +250,8 @@ def many(tmp_path: Path) -> bytes:
 def test_a_killed_append_leaves_the_old_archive_and_another_can_go_on(many: bytes, aekit: Run) -> None:
     with running_append() as running:
         said = one_line_error(aekit("compress", "few.npy", "--out", "codes.aek", "--append"))
-        assert (
-            said == "aekit: codes.aek: expected one job that writes it, found another at work; wait until it has ended"
-        )
+        wanted = f"found another at work (process {running.pid}); wait until it has ended"
+        assert said == f"aekit: codes.aek: expected one job that writes it, {wanted}"
         time.sleep(0.3)
         assert running.poll() is None
         running.kill()

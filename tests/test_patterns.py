@@ -19,7 +19,7 @@ def test_an_expression_of_exponential_time_is_an_error(monkeypatch: pytest.Monke
         group_names("(a+)+$", ["a" * 60 + "b"])
 
 
-@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "x" * 1001, "(" * 400 + ")" * 400])
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "x" * 1001])
 def test_a_malformed_or_enormous_expression_is_an_error(pattern: str) -> None:
     with pytest.raises(OptionError, match="--group-by"):
         group_names(pattern, ["a" * 10])

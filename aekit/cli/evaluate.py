@@ -47,7 +47,7 @@ def evaluate(
     from aekit.evaluation.report import evaluate as measure
     from aekit.images.named_sets import NAMES
     from aekit.model.codec import Codec
-    from aekit.outputs.staging import check_folder_free
+    from aekit.outputs.staging import check_apart, check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
     if run != FOLDER / LATEST and not resolve_run(run).is_dir():
@@ -69,6 +69,7 @@ def evaluate(
         )
     if settings and group_by is None:
         group_by = str(settings.get("group_by", ""))
+    check_apart(out, Path(source), model, resolve_run(run), scanned=Path(source))
     test = open_test_images(source, codec.bundle, group_by)
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")

@@ -37,17 +37,20 @@ def sample(
     of the training images. With --interpolate the picture is one row: A, N images from A to B, B.
     """
     import numpy as np
+    from PIL.PngImagePlugin import PngInfo
 
     from aekit.errors import OptionError
     from aekit.evaluation.figures import check_grid, grid
     from aekit.model import interpolation, sampling
     from aekit.model.codec import Codec
-    from aekit.outputs.staging import check_free, staged_file
+    from aekit.outputs.ours import PNG_MARK
+    from aekit.outputs.staging import check_apart, check_free, staged_file
 
     if out.suffix != ".png":
         raise OptionError(f"--out {out}", expected="a name that ends in .png")
     if interpolate and seed is not None:
         raise OptionError("--seed", expected="no seed with --interpolate, which is not random", found=str(seed)[:80])
+    check_apart(out, *(interpolate or ()), model)
     check_free(out, overwrite=overwrite)
     count = n if n is not None else 10 if interpolate else 64
     sampling.check_count(count, least=2 if interpolate else 1)
@@ -63,8 +66,10 @@ def sample(
         if codec.bundle.manifest["latent"]["source"] == "training":
             note(f"{model} has no prior, so some images look unlikely; train with --objective variational for one")
     picture = grid([images[start : start + columns] for start in range(0, len(images), columns)])
+    made_by = PngInfo()  # by which --overwrite knows it again
+    made_by.add_text(*PNG_MARK)
     with staged_file(out) as part:
-        picture.save(part, "PNG")
+        picture.save(part, "PNG", pnginfo=made_by)
     facts = {"images": count, "rows": rows, "columns": columns, "seed": None if interpolate else seed or 0}
     ran = codec.provider("decoder")
     result = {"out": str(out), **facts, "model_id": codec.model_id, "provider": ran}

@@ -14,8 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from aekit.errors import CodesError, ModelMismatch, reason
+from aekit.errors import CodesError, ModelMismatch, SourceError, reason
 from aekit.files import open_regular
+from aekit.images.arrays import read_rows
+from aekit.images.paths import FILE, NOTHING, kind_of
 from aekit.images.records import Record, check_relative
 from aekit.json_files import parse_json, versioned
 from aekit.model.bundle import Bundle
@@ -26,6 +28,10 @@ HEADER_BYTES = 1024
 """The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
 _LINE_BYTES = 64 * 1024
 """More than any path takes; a longer line is read in parts, of which none is a line of an index."""
+
+
+_CHECKED_BYTES = 2**20
+"""Bytes of rows read at a time where their checksum alone is wanted."""
 
 
 def index_path(codes: Path) -> Path:
@@ -50,16 +56,16 @@ class CodeFile:
         Raises CodesError if either is missing, damaged, of a newer format, or does not fit the other.
         """
         path = Path(path)
-        if path.is_dir() or (path.exists() and path.suffix != ".npy"):
-            raise CodesError(
-                str(path),
-                expected="a code file, NAME.npy or NAME.aek",
-                found="a folder" if path.is_dir() else "a file of another kind",
-            )
+        kind = kind_of(path)
+        if kind == NOTHING:
+            raise CodesError(str(path), expected="a code file", found=NOTHING)
+        if kind != FILE or path.suffix != ".npy":
+            found = "a file of another kind" if kind == FILE else kind
+            raise CodesError(str(path)[:300], expected="a code file, NAME.npy or NAME.aek", found=found)
         try:
             codes = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise CodesError(str(path), expected="a code file", found="nothing there") from None
+            if isinstance(codes, np.ndarray) and not codes.flags.c_contiguous:
+                codes = np.load(path, allow_pickle=False)
         except Exception as error:  # numpy, zipfile and tokenize raise every kind of error on damaged bytes
             raise CodesError(str(path), expected="an array saved as .npy", found=reason(error)) from error
         if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.name not in DTYPES:
@@ -85,18 +91,36 @@ class CodeFile:
         return self.header is not None and self.header["named"]
 
     def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes]:
-        """The codes in order, [at most `size`, code_dim] at a time; with `rows`, those alone.
+        """Yield the codes in order, [at most `size`, code_dim] at a time; with `rows`, ascending, those rows alone.
 
-        Raises CodesError after the last of all of them if they are not those the index was written for.
+        Raises CodesError if the codes are not those that the index was written for. That is known after the last
+        batch of all of them, and before the first one where `rows` are given.
         """
+        if rows is None:
+            yield from self._verified(size)
+            return
+        for _ in self._verified(max(_CHECKED_BYTES // max(self.codes[:1].nbytes, 1), 1)):
+            pass
+        for start in range(0, len(rows), size):
+            wanted = np.asarray(rows[start : start + size], np.int64)
+            runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+            yield np.concatenate([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])
+
+    def _verified(self, size: int) -> Iterator[Codes]:
+        """Yield all codes. Raises CodesError at the end if their checksum is not that of the index."""
         crc = 0
-        for start in range(0, len(self.codes if rows is None else rows), size):
-            wanted = slice(start, start + size) if rows is None else rows[start : start + size]
-            batch = np.ascontiguousarray(self.codes[wanted])
+        for start in range(0, len(self.codes), size):
+            batch = self._read(start, start + size)
             crc = zlib.crc32(batch.data.cast("B"), crc)
             yield batch
-        if self.header is not None and rows is None and self.header["crc32"] != crc:
+        if self.header is not None and self.header["crc32"] != crc:
             raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc}")
+
+    def _read(self, start: int, stop: int) -> Codes:
+        try:
+            return np.ascontiguousarray(read_rows(self.codes, start, stop, str(self.path)))
+        except SourceError as error:
+            raise CodesError(str(self.path), expected=error.expected, found=error.found) from error
 
     def records(self) -> Iterator[Record]:
         """The records of the images that have a row, in row order; nothing for codes of an array.
@@ -122,10 +146,12 @@ class CodeFile:
 
 
 def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
+    if (lies := kind_of(file)) not in (FILE, NOTHING):  # opening a pipe would wait for ever
+        raise CodesError(str(file), expected="the index of these codes", found=lies)
     try:
         with open_regular(file) as lines:
             line = lines.readline(HEADER_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CodesError(
             str(file),
             expected="the index of these codes",

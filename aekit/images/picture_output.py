@@ -1,5 +1,6 @@
 """The form in which a job writes pictures, decided from the name of its output. Importing this file loads no numpy."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,15 @@ class PictureOutput:
     is_array: bool
     """Whether all pictures become one array; otherwise each becomes a file in a folder."""
 
-    def check_free(self, *, overwrite: bool) -> None:
-        """Raise OutputError or OutputExists if something lies at `out` that may not be replaced."""
+    def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
+        """Raise OutputError or OutputExists if something lies at `out` that may not be replaced.
+
+        `known` are inode numbers of files that an earlier run of the job has found to be aekit's.
+        """
         from aekit.outputs.staging import check_folder_free, check_free
 
         if self.is_array:
-            check_free(self.out, overwrite=overwrite)
+            check_free(self.out, overwrite=overwrite, known=known)
         else:
             check_folder_free(self.out, MARKER, overwrite=overwrite)
 

@@ -27,6 +27,7 @@ from aekit.images.png import encode, encode_alike
 from aekit.images.records import Record
 from aekit.outputs.journal import Journal
 from aekit.outputs.marks import Mark, Step, Written
+from aekit.outputs.ours import images_header
 from aekit.outputs.staging import crc_of_range, open_part, staged_file, staged_folder
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan, Pool, cores, pool, worth
@@ -177,10 +178,7 @@ class _ArrayWriter(PictureWriter):
     def _write_header(self) -> int:
         """Write the header with the count so far; return the byte at which the images begin."""
         self._file.seek(0)
-        # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
-        shape = (self.count, *self._geometry.shape)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file.write(images_header((self.count, *self._geometry.shape)))  # of one size, whatever the count
         begin = self._file.tell()
         self.bytes = self._file.seek(0, os.SEEK_END)
         return begin

@@ -1,5 +1,6 @@
 """compress: encode the images of a source into a code file."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,9 +35,9 @@ class _CodesOutput:
         """The file that is written: `out`, or the file it links to where the format keeps links."""
         return self.out.resolve() if self.kind.keeps_links and self.out.is_symlink() else self.out
 
-    def check_free(self, *, overwrite: bool) -> None:
+    def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
         for file in self.kind.files(self.out):
-            check_free(file, overwrite=overwrite)
+            check_free(file, overwrite=overwrite, known=known)
 
 
 def compress(
@@ -71,10 +72,10 @@ def compress(
     if append and (not kind.appends or options.overwrite):
         expected = f"an --out that ends in {suffixes('appends')}, and no --overwrite"
         raise OptionError("--append", expected=expected, found=str(out))
-    # Latents of the objective `rate` hold more than its training paid for, so they are stored rounded.
-    stores_uint8_only = objective_facts(codec.spec.objective).stores_uint8_only
-    stored_as = kind.dtype(dtype, "uint8" if stores_uint8_only else kind.dtypes[0])
-    check_apart(out, Path(source.name))
+    # Latents of such an objective hold more than its training paid for, so they are stored rounded.
+    is_rounded = objective_facts(codec.spec.objective).stores_uint8_only
+    stored_as = kind.dtype(dtype, "uint8" if is_rounded else kind.dtypes[0])
+    check_apart(kind.files(out), Path(source.name), codec.bundle.path, scanned=Path(source.name))
     job, output = Job("compress", codec, out, options), _CodesOutput(kind, out)
     facts = {"the source": state_of(source), "--dtype": stored_as, "--append": append}
     overwrite = options.overwrite or append

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from aekit._version import __version__
 from aekit.images.records import Record
 from aekit.jobs.options import JobOptions
 from aekit.model.codec import Codec
-from aekit.outputs.journal import Journal, journaled
+from aekit.outputs.journal import Journal, complete, journaled
 
 DEFAULTS = JobOptions()
 """Options of a job that is given none."""
@@ -58,8 +58,11 @@ class Output(Protocol):
         """The files or folders of the output, links resolved where they are kept. The first one names the journal."""
         ...
 
-    def check_free(self, *, overwrite: bool) -> None:
-        """Raise OutputError or OutputExists if something lies there that may not be replaced."""
+    def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
+        """Raise OutputError or OutputExists if something lies there that may not be replaced.
+
+        `known` are inode numbers of files that an earlier run of the job has found to be aekit's.
+        """
         ...
 
 
@@ -84,11 +87,14 @@ class Job:
         Raises OutputError if the output is not free, another job writes it, or the earlier job was another job.
         """
         resume = self.options.resume
-        output.check_free(overwrite=replace or resume)  # before anything that an earlier job left is given up
+        if not resume:
+            if not once:
+                complete(*output.files)
+            output.check_free(overwrite=replace)  # before anything that an earlier job left is given up
         with journaled(output.files[0], {**self._facts(), **facts}, resume=resume, once=once) as journal:
             if not once or not journal.is_finished(*output.files):
                 journal.take_back(*output.files)
-                output.check_free(overwrite=replace)
+                output.check_free(overwrite=replace, known=journal.known)
             yield journal
 
     def _facts(self) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """What the jobs that write pictures share."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ class _Output:
     def files(self) -> tuple[Path, ...]:
         return (self.pictures.out,)
 
-    def check_free(self, *, overwrite: bool) -> None:
-        self.pictures.check_free(overwrite=overwrite)
+    def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
+        self.pictures.check_free(overwrite=overwrite, known=known)
 
 
 def pictures_to_write(out: Path) -> PictureOutput:

@@ -44,7 +44,9 @@ def reconstruct(
     """
     codes.check_model(codec.bundle)
     output = pictures_to_write(out)
-    check_apart(out, codes.path, is_folder=not output.is_array)
+    kind = format_of(codes.path)
+    files = kind.files(codes.path) if kind else (codes.path,)
+    check_apart(out, *files, codec.bundle.path)
     if original_size and (output.is_array or not codes.named):
         raise OptionError("--original-size", expected="codes of a folder and a folder as --out")
     job, rows = Job("reconstruct", codec, out, options), _matching(codes, only)
@@ -52,8 +54,7 @@ def reconstruct(
     if rows is not None and records:
         records = [records[row] for row in rows]
     # The index decides the names of the pictures, so the facts say whether it was read.
-    kind, paths = format_of(codes.path), "with" if codes.named else "without"
-    files = kind.files(codes.path) if kind else (codes.path,)
+    paths = "with" if codes.named else "without"
     state = f"{len(codes):,} codes {paths} paths, {state_of_files(*files)}"
     facts: dict[str, object] = {"the code file": state, "--only": only}
     inputs, names = len(codes) if rows is None else len(rows), [record.path for record in records]

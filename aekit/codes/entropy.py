@@ -128,7 +128,7 @@ def encode(codes: U8, tables: FrequencyTables) -> bytes:
     freq, start = (table.take(index) for table in tables._of_values)
     limit, spare = freq << 32 - PRECISION, TOTAL - freq
     escaped = index[freq + start == TOTAL].astype(np.uint8)
-    stack = _Stack(np.empty(stop + 3 * MAX_LANES, np.uint32), held=0)  # a word a symbol, three to close a lane: at most
+    stack = _Stack(np.empty(stop + 3 * MAX_LANES, np.uint32), stacked=0)  # a word a symbol, three to close a lane: at most
     first = max(tables._expected_bits * len(codes) // BITS_PER_FIRST_LANE, stop // SYMBOLS_PER_FIRST_LANE, 1)
     first = 1 << min(first, MAX_LANES).bit_length() - 1
     lanes, runs, steps = np.full(first, FLOOR), list[int](), 0
@@ -142,13 +142,13 @@ def encode(codes: U8, tables: FrequencyTables) -> bytes:
         x += x // freq[step] * spare[step] + start[step]  # (x // f) * 4096 + x % f + start, without a remainder
         stop, steps = step.start, steps + 1
         pays = 2 * lanes.size <= MAX_LANES and stop >= max(SYMBOLS_TO_DOUBLE, STEPS_TO_DOUBLE * lanes.size)
-        if pays and stack.held >= 3 * lanes.size and steps in STEP_COUNTS:  # opening a lane can take three words
+        if pays and stack.stacked >= 3 * lanes.size and steps in STEP_COUNTS:  # opening a lane can take three words
             runs.append(steps // 4)
             lanes, steps = _split(lanes, stack), 0
     while lanes.size > first:
         lanes = _merge(lanes, stack)
     header = np.array([first.bit_length() - 1 | len(runs) << 4, *runs], np.uint8)
-    parts = (header, lanes.astype("<u4"), stack.pop(stack.held).astype("<u2"), escaped)
+    parts = (header, lanes.astype("<u4"), stack.pop(stack.stacked).astype("<u2"), escaped)
     return b"".join(part.tobytes() for part in parts)
 
 
@@ -173,8 +173,8 @@ def decode(data: bytes, n: int, tables: FrequencyTables) -> U8:
     lanes = np.frombuffer(data, "<u4", first, body - 4 * first).astype(np.uint32)
     if begin < 0 or (lanes < FLOOR).any():
         raise CodesError("the header counts more symbols than there are, or a lane's state is below 65536")
-    held = (len(data) - body) // 2  # more than the words if bytes of escaped values follow
-    stack = _Stack(np.frombuffer(data, "<u2", held, body).astype(np.uint32), held)
+    word_count = (len(data) - body) // 2  # more than the words if bytes of escaped values follow
+    stack = _Stack(np.frombuffer(data, "<u2", word_count, body).astype(np.uint32), word_count)
     for _ in runs:
         lanes = _split(lanes, stack)
     slots = np.repeat(tables._order * TOTAL, n)
@@ -185,7 +185,7 @@ def decode(data: bytes, n: int, tables: FrequencyTables) -> U8:
         begin += steps * lanes.size
     symbols = tables._of_slots[0].take(slots)
     escaped = (symbols == ESCAPE).nonzero()[0]
-    raw = np.frombuffer(data, np.uint8, offset=body + 2 * (held - stack.held))
+    raw = np.frombuffer(data, np.uint8, offset=body + 2 * (word_count - stack.stacked))
     if (lanes != FLOOR).any() or raw.size != escaped.size:
         raise CodesError("the lanes or the bytes don't end where the encoder began")
     symbols[escaped] = raw
@@ -212,23 +212,23 @@ def _decode_run(lanes: U32, slots: NDArray[np.int64], tables: FrequencyTables, s
 
 @dataclass
 class _Stack:
-    """Words of 16 bits, each in a uint32: the last `held` of `words`, the top first. A pop undoes a push."""
+    """Words of 16 bits, each in a uint32: the last `stacked` of `words`, the top first. A pop undoes a push."""
 
     words: U32
-    held: int
+    stacked: int
 
     def push(self, values: U32) -> None:
-        end = self.words.size - self.held
+        end = self.words.size - self.stacked
         if values.size > end:
             raise CodesError("closing lanes gives back more words than were read")
         np.bitwise_and(values, FLOOR - ONE, self.words[end - values.size : end])
-        self.held += values.size
+        self.stacked += values.size
 
     def pop(self, count: int) -> U32:
-        begin = self.words.size - self.held
-        if count > self.held:
+        begin = self.words.size - self.stacked
+        if count > self.stacked:
             raise CodesError("the words end before the codes do")
-        self.held -= count
+        self.stacked -= count
         return self.words[begin : begin + count]
 
 

@@ -90,7 +90,9 @@ def reading(
             yield chain(_taken_ahead(blocks, meanwhile), blocks)
 
 
-def _taken_ahead(blocks: Iterator[tuple[int, ImageBlock]], meanwhile: Callable[[], object]) -> Iterator[tuple[int, ImageBlock]]:
+def _taken_ahead(
+    blocks: Iterator[tuple[int, ImageBlock]], meanwhile: Callable[[], object]
+) -> Iterator[tuple[int, ImageBlock]]:
     """Call `meanwhile` in a thread, and take the blocks that are read until it is done, as far as memory allows."""
     from concurrent.futures import ThreadPoolExecutor
 

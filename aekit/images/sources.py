@@ -1,7 +1,7 @@
 """Where images come from: a folder, an .npy or .npz array, an idx file or a named set, read block by block.
 
-A source knows its images' number and, for folders, their paths. `read` turns a range of them into an ImageBlock: the rows
-that could be decoded and a Record for every input, so that one bad file costs one line and nothing else.
+A source knows its images' number and, for folders, their paths. `read` turns a range of them into an ImageBlock:
+the rows that could be decoded, and a Record for every input. So one bad file costs one line of the report.
 """
 
 import hashlib

@@ -9,7 +9,16 @@ from typing import BinaryIO, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from aekit.codes.archive.container import BLOCK, CodeBlock, BlockPlace, Header, read_footer, read_frame, read_header, scan
+from aekit.codes.archive.container import (
+    BLOCK,
+    BlockPlace,
+    CodeBlock,
+    Header,
+    read_footer,
+    read_frame,
+    read_header,
+    scan,
+)
 from aekit.codes.archive.records import unpack
 from aekit.codes.entropy import FrequencyTables, decode
 from aekit.codes.tables import read_tables

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from aekit.codes.archive.container import CodeBlock, BlockPlace, Header, footer, inputs_per_block, scan
+from aekit.codes.archive.container import BlockPlace, CodeBlock, Header, footer, inputs_per_block, scan
 from aekit.codes.archive.reader import U8, Archive
 from aekit.codes.archive.records import MAX_PATHS, pack, text_bytes
 from aekit.codes.entropy import encode

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import typer
 from conftest import TINY, Run, json_output, made_images, one_line_error, tree, write_pictures
+from pictures import png
 from PIL import Image
 from test_bundle import rewrite
 from test_codes import rewrite_header
-from test_images import png
 from typer.testing import CliRunner
 
 import aekit.cli

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import chunk
 from PIL import Image
-from test_images import chunk
 from tiffs import tiff
 
 from aekit.errors import ImageError

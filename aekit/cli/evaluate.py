@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JobRequest, OriginalSizeOption, finish, job_command, note, progress_line
+from aekit.cli.options import JobRequest, OriginalSizeOption, job_command
+from aekit.cli.printing import finish, note, progress_line
 from aekit.codes.formats import names, suffixes
 from aekit.images.picture_output import OUT_HELP
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note
 
 
 def sample(

@@ -48,7 +48,8 @@ def evaluate(
     from aekit.evaluation.report import evaluate as measure
     from aekit.images.named_sets import NAMES
     from aekit.model.codec import Codec
-    from aekit.outputs.staging import check_apart, check_folder_free
+    from aekit.outputs.places import check_apart
+    from aekit.outputs.staging import check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
     if run != FOLDER / LATEST and not resolve_run(run).is_dir():

@@ -42,7 +42,7 @@ METRICS, LOCK = "metrics.jsonl", ".lock"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
 _LEFT_OVER = re.compile(r"\.lock|\.?config\.json(\.[0-9a-f]+)?\.part")
-"""Pattern of the file names that a new run leaves if it is killed before its config.json is complete."""
+"""Pattern of the file names that a run leaves if it is killed before its config.json is complete."""
 _SAME = ("train_images", "validation_images", "group_by", "fingerprint")
 """Names of the facts of the training data that must not change between the start of a run and its resumption."""
 
@@ -61,10 +61,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, geometry: Geometry, data: dict[str, Any]) -> Self:
-        """Make the folder of a new run.
-
-        Raises OutputExists if the path is taken, OutputError if the folder or its config.json can't be written.
-        """
+        """Make a new run's folder. Raises OutputExists if the path is taken, OutputError if it can't be written."""
         check_free(path)
         run = cls(path, config, geometry, data, secrets.token_hex(8))
         values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}
@@ -144,10 +141,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training this run.
-
-        Raises CheckpointError if another process trains it, OutputError if the lock file can't be made.
-        """
+        """Lock the run. Raises CheckpointError if another process trains it, OutputError if the lock can't be made."""
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
@@ -162,10 +156,7 @@ class Run:
             lock.release()
 
     def unfinished(self) -> str | None:
-        """Say in words how far an unfinished run came; return None for a finished run.
-
-        Raises CheckpointError if the checkpoint is damaged or belongs to another run.
-        """
+        """Say how far an unfinished run came; None if it is finished. Raises CheckpointError as load_tensors does."""
         if not (self.path / CHECKPOINT).exists():
             return "stopped before its first checkpoint"
         _, state = self.load_tensors(CHECKPOINT)
@@ -190,11 +181,7 @@ class Run:
 
 
 def check_free(path: Path) -> None:
-    """Raise OutputExists unless a new run may use the folder `path`.
-
-    It may if the folder is absent or empty, or if it holds only the files of a run that was killed before its
-    config.json was written.
-    """
+    """Raise OutputExists unless `path` is absent, or is_unbegun says that a new run may use it."""
     if not os.path.lexists(path) or is_unbegun(path):
         return
     resumable = (path / CONFIG).is_file()
@@ -239,7 +226,7 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_fit(network: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Raise CheckpointError unless `tensors` have the names and shapes of the network's state. `where` names the file."""
+    """Raise CheckpointError, naming `where`, unless `tensors` have the names and shapes of the network's state."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wanted != shapes:

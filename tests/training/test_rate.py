@@ -336,5 +336,5 @@ def test_codes_larger_than_asked_for_are_told_of(tmp_path: Path, monkeypatch: py
 
 def test_more_bytes_than_the_numbers_hold_is_an_error() -> None:
     config = make_config("default", objective="rate", options={"bytes": "8"}, code_dim=8, hidden=(8,))
-    with pytest.raises(OptionError, match=r"bytes: expected at most half a byte a number, 4, found 8; give a larger"):
+    with pytest.raises(OptionError, match=r"bytes: expected at most half a byte per number, 4, found 8; give a larger"):
         make_network(config, Geometry(8, 8, 1))

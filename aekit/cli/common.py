@@ -1,4 +1,4 @@
-"""What the commands share: their common options, how they report, and their progress lines."""
+"""Code that the commands share: common options, reports and progress lines."""
 
 import contextlib
 import functools
@@ -54,17 +54,17 @@ SourceArgument = Annotated[
     typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
 ]
 OnErrorOption = Annotated[
-    str, typer.Option(help="Policy for unreadable images: skip lists them and goes on (exit status 3), fail stops.")
+    str, typer.Option(help="Policy for unreadable images: skip lists them and continues (exit status 3), fail stops.")
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what lies at --out; a folder only if aekit made it.")
+    bool, typer.Option("--overwrite", help="Replace what exists at --out. A folder is replaced only if aekit made it.")
 ]
 ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with an interrupted job; the result is the same as without the interruption. If there is none, "
-        "start. Without this option, what an interrupted job left is removed.",
+        help="Continue an interrupted job; the result is the same as without the interruption. If no job was "
+        "interrupted, start one. Without this option, the files of an interrupted job are removed.",
     ),
 ]
 FailuresOption = Annotated[
@@ -88,12 +88,16 @@ class JobRequest:
     model: Path
     """Model folder."""
     provider: str
+    """Provider that runs the graphs: auto or a name in PROVIDERS."""
     threads: int | None
+    """Largest number of CPU threads; None for every core."""
     options: JobOptions
+    """Options of the job itself."""
     as_json: bool
+    """Whether the result is printed as JSON."""
 
     def codec(self) -> "Codec":
-        """Open the model. Raises BundleError or SpecError if the folder is no whole model."""
+        """Open the model. Raises BundleError or SpecError if the folder is not a sound model."""
         from aekit.model.codec import Codec
         from aekit.workers import cores
 
@@ -117,15 +121,16 @@ def _shared(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> JobRequest:
-    """The options that all jobs share, with their defaults."""
+    """Make a JobRequest of the options that all jobs share. The signature gives their defaults."""
     options = JobOptions(batch_size, workers, on_error, max_failures, resume, overwrite)
     return JobRequest(model, provider, threads, options, as_json)
 
 
 def job_command(*, reads_images: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function the command of a job: it gets the shared options, as a JobRequest named `request`.
+    """Return a decorator that makes a function the command of a job.
 
-    A command that reads no images has no options on unreadable images.
+    The command accepts the shared options too. The function receives them as a JobRequest named `request`. A command
+    that reads no images has no options for unreadable images.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -147,29 +152,29 @@ def job_command(*, reads_images: bool) -> Callable[[Callable[..., None]], Callab
 
 
 def report_error(error: AekitError) -> int:
-    """Print the error as one line; returns the exit status, 1."""
+    """Print the error as one line and return the exit status, 1."""
     with contextlib.suppress(OSError):
         print(f"aekit: {error}", file=sys.stderr)
     return 1
 
 
 def note(text: str) -> None:
-    """Print a line for the person at the terminal. It goes to stderr, so that stdout holds results alone."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # a progress line may stand there
-    with contextlib.suppress(OSError):  # the work goes on even if nobody reads stderr any more
+    """Print a line for the person at the terminal. It goes to stderr, so that stdout has only results."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # removes a progress line
+    with contextlib.suppress(OSError):  # the work continues even if stderr is closed
         print(clear + one_line(text), file=sys.stderr, flush=True)
 
 
 def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print a command's result: as a JSON object if `as_json`, else as lines.
 
-    Raises OutputError if stdout can't take it. A reader that has left (`| head`) is no error.
+    Raises OutputError if stdout can't be written. A closed pipe (`| head`) is not an error.
     """
     import json
 
     from aekit.json_files import finite
 
-    # Lines quote files, which may hold control characters for the terminal.
+    # Lines quote file names, which may contain control characters for the terminal.
     text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
     try:
         print(text, flush=True)
@@ -194,7 +199,7 @@ def need_extra(command: str, extra: str, *modules: str) -> None:
 
 
 def finish(summary: "Summary", what: str, as_json: bool) -> None:
-    """Report a job, whose results are called `what`, and end with exit status 3 if it skipped inputs."""
+    """Print the summary of a job. `what` names one of its results. Exit with status 3 if the job skipped inputs."""
     for record in summary.skipped:
         note(f"skipped {record.path}: {record.error}")
     inputs = summary.images + len(summary.skipped) - summary.resumed
@@ -218,9 +223,9 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
     ]
     if summary.resumed:
-        lines.append(f"{counted(summary.resumed, 'input')} had been done before")
+        lines.append(f"{counted(summary.resumed, 'input')} had been finished before the interruption")
     if summary.present:
-        lines.append(f"{counted(summary.present, 'image')} with the same path in the archive already, left unchanged")
+        lines.append(f"{counted(summary.present, 'image')} left unchanged: the archive already has their paths")
     if summary.skipped:
         lines.append(f"{len(summary.skipped):,} skipped, listed above")
     emit(result, lines, as_json)
@@ -254,7 +259,7 @@ def progress_line(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
+    """Return seconds as text, h:mm:ss or m:ss."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

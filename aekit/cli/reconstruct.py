@@ -34,7 +34,7 @@ def reconstruct(
         bool,
         typer.Option(
             "--salvage",
-            help=f"Decode what is whole of a {suffixes('salvages')} file that is damaged or cut short (exit status 3).",
+            help=f"Decode the undamaged part of a {suffixes('salvages')} file that is damaged or cut short (status 3).",
         ),
     ] = False,
 ) -> None:
@@ -44,7 +44,7 @@ def reconstruct(
 
     codec = request.codec()
     with open_codes(codes, index=index, salvage=salvage) as stored, progress_line(len(stored), "decoding") as show:
-        loss = getattr(stored, "loss", None)  # of the formats that can be salvaged
+        loss = getattr(stored, "loss", None)  # only formats that can be salvaged have it
         summary = jobs.reconstruct(
             stored, out, codec, request.with_progress(show), only=only, original_size=original_size
         )

@@ -113,7 +113,7 @@ def test_append_adds_what_is_new_and_leaves_the_rest(pictures: Path, tmp_path: P
     status, said = invoke("compress", "pictures", "--out", "codes.aek", "--append")
     assert status == 0
     assert "0 codes -> codes.aek (now 12, " in said
-    assert said.splitlines()[1] == "12 images with the same path in the archive already, left unchanged"
+    assert said.splitlines()[1] == "12 images left unchanged: the archive already has their paths"
     assert Path("codes.aek").read_bytes() == before
     compress(pictures / "a/000.png", "codes.aek", "--append")  # another path, though the same image
     assert invoke("reconstruct", "codes.aek", "--out", "all")[0] == 0

@@ -47,17 +47,17 @@ SourceArgument = Annotated[
     typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
 ]
 OnErrorOption = Annotated[
-    str, typer.Option(help="Policy for unreadable images: skip lists them and goes on (exit status 3), fail stops.")
+    str, typer.Option(help="Policy for unreadable images: skip lists them and continues (exit status 3), fail stops.")
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what lies at --out; a folder only if aekit made it.")
+    bool, typer.Option("--overwrite", help="Replace what exists at --out. A folder is replaced only if aekit made it.")
 ]
 ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with an interrupted job; the result is the same as without the interruption. If there is none, "
-        "start. Without this option, what an interrupted job left is removed.",
+        help="Continue an interrupted job; the result is the same as without the interruption. If no job was "
+        "interrupted, start one. Without this option, the files of an interrupted job are removed.",
     ),
 ]
 FailuresOption = Annotated[
@@ -81,12 +81,16 @@ class JobRequest:
     model: Path
     """Model folder."""
     provider: str
+    """Provider that runs the graphs: auto or a name in PROVIDERS."""
     threads: int | None
+    """Largest number of CPU threads; None for every core."""
     options: JobOptions
+    """Options of the job itself."""
     as_json: bool
+    """Whether the result is printed as JSON."""
 
     def codec(self) -> "Codec":
-        """Open the model. Raises BundleError or SpecError if the folder is no whole model."""
+        """Open the model. Raises BundleError or SpecError if the folder is not a sound model."""
         from aekit.model.codec import Codec
         from aekit.workers import cores
 
@@ -110,15 +114,16 @@ def _shared(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> JobRequest:
-    """The options that all jobs share, with their defaults."""
+    """Make a JobRequest of the options that all jobs share. The signature gives their defaults."""
     options = JobOptions(batch_size, workers, on_error, max_failures, resume, overwrite)
     return JobRequest(model, provider, threads, options, as_json)
 
 
 def job_command(*, reads_images: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function the command of a job: it gets the shared options, as a JobRequest named `request`.
+    """Return a decorator that makes a function the command of a job.
 
-    A command that reads no images has no options on unreadable images.
+    The command accepts the shared options too. The function receives them as a JobRequest named `request`. A command
+    that reads no images has no options for unreadable images.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

@@ -35,7 +35,7 @@ def reconstruct(
         bool,
         typer.Option(
             "--salvage",
-            help=f"Decode what is whole of a {suffixes('salvages')} file that is damaged or cut short (exit status 3).",
+            help=f"Decode the undamaged part of a {suffixes('salvages')} file that is damaged or cut short (status 3).",
         ),
     ] = False,
 ) -> None:

@@ -68,7 +68,7 @@ def sample(
         if codec.bundle.manifest["latent"]["source"] == "training":
             note(f"{model} has no prior, so some images look unlikely; train with --objective variational for one")
     picture = grid([images[start : start + columns] for start in range(0, len(images), columns)])
-    made_by = PngInfo()  # by which --overwrite knows it again
+    made_by = PngInfo()  # --overwrite recognises the picture by it
     made_by.add_text(*PNG_MARK)
     with staged_file(out) as part:
         picture.save(part, "PNG", pnginfo=made_by)

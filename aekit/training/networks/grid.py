@@ -1,0 +1,242 @@
+"""Grid network: fully convolutional halves for pictures of any size, which start as a block transform.
+
+    x [n, C, H, W] ─ repeat edges to the stride ─▶ c(x) / d + f(x) ─▶ z [n, h, w, K]; h = ceil(H/S), w = ceil(W/S)
+    z ─▶ blocks of mean + Σ z · d · component, plus g(z) ─▶ x_hat [n, C, h · S, w · S]
+
+c(x) are principal coefficients of blocks of S × S pixels (the Karhunen-Loève transform, KLT), d their deviations but
+at least `finest`. f and g are convolutional and begin at zero, so that training begins as transform coding. Everything
+after the last whole block is cut off by whoever knows the picture's size.
+
+The latent has its channels last, as codes are stored: a step, table or scale a channel then broadcasts without a shape.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from aekit.errors import OptionError
+from aekit.pca import Pca
+
+_STEM = 4
+"""Pixels on each side of the blocks that the convolutional branches see and give at their finest level."""
+_EXPANSION = 2
+"""Channels inside a block for each of its own."""
+_SEEN = 4.0
+"""Factor on pixels and on the encoder branch's output: pixels deviate by about a quarter."""
+_GIVEN = 0.1
+"""Factor on the decoder branch's output: what the transform misses is about a tenth of a picture's contrast."""
+
+
+def _levels(stride: int) -> int:
+    """Levels of a branch from blocks of _STEM pixels to those of the stride. Raises OptionError for other strides."""
+    if stride not in (8, 16):
+        raise OptionError("stride", expected="8 or 16", found=str(stride))
+    return int(math.log2(stride // _STEM)) + 1
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Sizes of a grid network."""
+
+    stride: int
+    """Pixels on each side of the block that one place of the code stands for: 8 or 16."""
+    code_channels: int
+    """Numbers at each place of the code."""
+    encoder: tuple[tuple[int, int], ...]
+    """(channels, blocks) of the encoder's levels, the finest first, a quarter of the pixels' sides, then halves."""
+    decoder: tuple[tuple[int, int], ...]
+    """(channels, blocks) of the decoder's levels, the finest first."""
+
+    def __post_init__(self) -> None:
+        levels = _levels(self.stride)
+        for name, sizes in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if len(sizes) != levels:
+                raise OptionError(
+                    f"grid {name}", expected=f"{levels} levels for stride {self.stride}", found=str(len(sizes))
+                )
+        if not 1 <= self.code_channels <= self.stride**2:
+            raise OptionError(
+                "code channels", expected=f"1 to {self.stride**2}, pixels of a block", found=str(self.code_channels)
+            )
+
+    def kmac(self, channels: int) -> tuple[float, float]:
+        """Thousands of multiplications a pixel of the encoder and of the decoder, for pictures of so many channels."""
+        block = self.stride**2
+        linear = channels * block * self.code_channels / block  # one matrix product a block, shared by its pixels
+        sizes = []
+        for levels in (self.encoder, self.decoder):
+            work = 0.0
+            for depth, (width, blocks) in enumerate(levels):
+                places = 1 / (_STEM * 2**depth) ** 2  # a pixel
+                work += blocks * places * width * (9 + 2 * _EXPANSION * width)
+            for depth, ((fine, _), (coarse, _)) in enumerate(pairwise(levels)):
+                work += 4 * fine * coarse / (_STEM * 2 ** (depth + 1)) ** 2
+            work += channels * levels[0][0] + self.code_channels * levels[-1][0] / block
+            sizes.append((work + linear) / 1000)
+        return sizes[0], sizes[1]
+
+
+LAYOUTS = {
+    "tiny": GridLayout(16, 48, ((32, 1), (64, 1), (96, 1)), ((32, 1), (96, 2), (128, 2))),
+    "small": GridLayout(16, 64, ((48, 2), (96, 2), (128, 2)), ((64, 2), (128, 3), (192, 3))),
+    "default": GridLayout(16, 96, ((64, 4), (128, 3), (192, 2)), ((96, 4), (192, 4), (256, 4))),
+    "large": GridLayout(16, 96, ((96, 4), (160, 3), (256, 3)), ((128, 6), (256, 6), (384, 5))),
+}
+"""Layouts by the name of their preset."""
+
+
+class _Block(nn.Module):
+    """x + mix(act(widen(depthwise 3×3(x)))); begins as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.widen = nn.Conv2d(width, _EXPANSION * width, 1)
+        self.mix = nn.Conv2d(_EXPANSION * width, width, 1)
+        _zero(self.mix)
+        self.gelu = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.mix(self.gelu(self.widen(self.spatial(x))))
+        return out
+
+
+class GridEncoder(nn.Module):
+    """Pictures [n, C, H, W] in [0, 1] of any size to latents [n, ceil(H/S), ceil(W/S), K]."""
+
+    deviations: Tensor
+    """What a latent of 1 stands for at first, [K]: the coefficient's deviation, but at least the finest step."""
+
+    def __init__(self, layout: GridLayout, channels: int, transform: "BlockTransform") -> None:
+        super().__init__()
+        self.stride = layout.stride
+        self.register_buffer("deviations", transform.deviations.clone())
+        self.register_buffer("mean", transform.mean.clone())
+        self.transform = nn.Parameter(transform.components.clone())
+        widths = [width for width, _ in layout.encoder]
+        branch: list[nn.Module] = [nn.Conv2d(channels * _STEM**2, widths[0], 1)]
+        for depth, (width, blocks) in enumerate(layout.encoder):
+            branch += [_Block(width) for _ in range(blocks)]
+            if depth + 1 < len(widths):
+                branch.append(nn.Conv2d(width, widths[depth + 1], 2, stride=2))
+        branch.append(_zero(nn.Conv2d(widths[-1], layout.code_channels, 1)))
+        self.branch = nn.Sequential(*branch)
+
+    mean: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_stride(x, self.stride)
+        blocks = pixel_unshuffle(x, self.stride) - self.mean[:, None, None]
+        weight = self.transform / self.deviations[:, None]
+        coefficients = nn.functional.conv2d(blocks, weight[:, :, None, None])
+        seen = (pixel_unshuffle(x, _STEM) - self.mean.mean()) * _SEEN
+        out: Tensor = (coefficients + self.branch(seen) * _SEEN).permute(0, 2, 3, 1)
+        return out
+
+
+class GridDecoder(nn.Module):
+    """Latents [n, h, w, K] to pictures [n, C, h·S, w·S]."""
+
+    deviations: Tensor
+    mean: Tensor
+
+    def __init__(self, layout: GridLayout, channels: int, transform: "BlockTransform") -> None:
+        super().__init__()
+        self.stride = layout.stride
+        self.register_buffer("deviations", transform.deviations.clone())
+        self.register_buffer("mean", transform.mean.clone())
+        self.transform = nn.Parameter(transform.components.clone())
+        levels = layout.decoder[::-1]  # from the code to the pixels
+        branch: list[nn.Module] = [nn.Conv2d(layout.code_channels, levels[0][0], 1)]
+        for depth, (width, blocks) in enumerate(levels):
+            branch += [_Block(width) for _ in range(blocks)]
+            if depth + 1 < len(levels):
+                branch += [nn.Conv2d(width, 4 * levels[depth + 1][0], 1), nn.PixelShuffle(2)]
+        branch.append(_zero(nn.Conv2d(levels[-1][0], channels * _STEM**2, 1)))
+        self.branch = nn.Sequential(*branch)
+
+    def forward(self, z: Tensor) -> Tensor:
+        z = z.permute(0, 3, 1, 2)
+        weight = (self.transform * self.deviations[:, None]).T
+        blocks = nn.functional.conv2d(z, weight[:, :, None, None], self.mean)
+        out: Tensor = pixel_shuffle(blocks, self.stride) + pixel_shuffle(self.branch(z), _STEM) * _GIVEN
+        return out
+
+
+@dataclass(frozen=True)
+class BlockTransform:
+    """The block KLT that a grid network starts as, its values in the order of torch's pixel_unshuffle."""
+
+    mean: Tensor
+    """[C · S²], pixels in [0, 1]."""
+    components: Tensor
+    """[K, C · S²], orthonormal rows."""
+    deviations: Tensor
+    """[K], at least the finest step."""
+
+    @classmethod
+    def of(cls, principal: Pca | None, layout: GridLayout, channels: int, finest: float) -> "BlockTransform":
+        """The transform of `principal`, fitted on blocks as `sample_blocks` gives them; zeros and ones without one.
+
+        `finest` is the least deviation of a latent, in units of pixels in [0, 1]: with the step that codes are rounded
+        with, channels that hardly differ are coded with that step too, and most of them round to zero.
+        """
+        values, count = channels * layout.stride**2, layout.code_channels
+        mean, components, deviations = torch.zeros(values), torch.zeros(count, values), torch.ones(count)
+        if principal is not None:
+            found = min(len(principal.scales), count)  # fewer than asked for, on a set of few blocks
+            mean = torch.from_numpy(principal.mean.copy())
+            components[:found] = torch.from_numpy(principal.components[:found])
+            least = max(finest, float(principal.scales[0]) * 1e-3 + 1e-12)
+            deviations.fill_(least)
+            deviations[:found] = torch.from_numpy(principal.scales[:found]).clamp(min=least)
+        return cls(mean, components, deviations)
+
+
+def grid(
+    layout: GridLayout, channels: int, principal: Pca | None, finest: float = 0.0
+) -> tuple[GridEncoder, GridDecoder]:
+    """Both halves, for pictures of so many channels, their free weights drawn from torch's generator.
+
+    `principal` holds the components of blocks of the training pictures; without it the weights are of use only to be
+    replaced by saved ones. See `BlockTransform.of` for `finest`.
+    """
+    transform = BlockTransform.of(principal, layout, channels, finest)
+    return GridEncoder(layout, channels, transform), GridDecoder(layout, channels, transform)
+
+
+def pad_to_stride(x: Tensor, stride: int) -> Tensor:
+    """Repeat the last row and column of pictures [n, C, H, W] until both sides are multiples of `stride`.
+
+    Written with indices, because they export with free sizes; torch's own padding takes the sizes of the example.
+    """
+    height, width = x.shape[-2:]
+    for dimension, side in ((2, height), (3, width)):
+        places = torch.arange((side + stride - 1) // stride * stride, device=x.device)
+        x = x.index_select(dimension, torch.minimum(places, torch.as_tensor(side - 1, device=x.device)))
+    return x
+
+
+def sample_blocks(pictures: "list[Tensor]", stride: int, count: int, rng: torch.Generator) -> Tensor:
+    """About `count` blocks of pictures uint8 [H, W, C], as uint8 [m, C · S²] in the order of pixel_unshuffle.
+
+    Each picture gives equally many, but no more than it has; edges are repeated as the encoder repeats them.
+    """
+    each = max(1, math.ceil(count / len(pictures)))
+    parts = []
+    for picture in pictures:
+        whole = pad_to_stride(picture.permute(2, 0, 1)[None], stride)
+        blocks = pixel_unshuffle(whole, stride)[0].flatten(1).T
+        parts.append(blocks[torch.randperm(len(blocks), generator=rng)[:each]])
+    return torch.cat(parts)
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -17,6 +17,7 @@ writes results/envelope-SET.json for each set.
 import argparse
 import hashlib
 import io
+import json
 import math
 import re
 import tarfile
@@ -62,7 +63,9 @@ class Setting:
     payload: float
     """Mean size without the container's own bytes."""
     mse: float
-    """Mean over the pictures of their mean squared error; pixels in [0, 1]."""
+    """Mean squared error over all pixels of all pictures; pixels in [0, 1]."""
+    picture_mse: float
+    """Mean over the pictures of their mean squared error: small pictures count as much as large ones."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,9 @@ def coded(
 
 
 def measure(pictures: Sequence[Picture]) -> list[Setting]:
-    """Try every setting on the pictures. A picture that shrinks to under 8 pixels keeps its factor out."""
+    """Try every setting on the pictures, but no factor that leaves a side of under 2 pixels."""
     settings = []
+    pixels = [picture.size for picture in pictures]
     smallest = min(min(picture.shape[:2]) for picture in pictures)
     for codec in codecs.available():
         if codec.name not in QUALITIES:
@@ -166,7 +170,8 @@ def measure(pictures: Sequence[Picture]) -> list[Setting]:
                 for chroma in chromas:
                     tried = [coded(codec, picture, factor, quality, chroma) for picture in pictures]
                     size, inner, error = (float(mean) for mean in np.mean(tried, 0))
-                    settings.append(Setting(codec.name, factor, quality, chroma, size, inner, error))
+                    over_all = float(np.average([mse for *_, mse in tried], weights=pixels))
+                    settings.append(Setting(codec.name, factor, quality, chroma, size, inner, over_all, error))
     return settings
 
 
@@ -194,8 +199,6 @@ def bytes_at(settings: Sequence[Setting], mse: float, size: str = "bytes") -> fl
 
 def load(name: str, results: Path) -> list[Setting]:
     """Read the settings of a set that an earlier run measured."""
-    import json
-
     found = json.loads((results / f"envelope-{name}.json").read_text(encoding="utf-8"))
     return [Setting(**values) for values in found["settings"]]
 

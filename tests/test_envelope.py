@@ -15,7 +15,7 @@ from aekit.evaluation.codecs import CODECS
 
 
 def _setting(size: float, inner: float, mse: float) -> Setting:
-    return Setting("AVIF", 1.0, 50, "", size, inner, mse)
+    return Setting("AVIF", 1.0, 50, "", size, inner, mse, mse)
 
 
 SETTINGS = [_setting(400, 100, 0.01), _setting(800, 500, 0.001), _setting(900, 300, 0.002), _setting(100, 90, 0.1)]

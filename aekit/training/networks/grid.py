@@ -216,7 +216,7 @@ def pad_to_stride(x: Tensor, stride: int) -> Tensor:
     height, width = x.shape[-2:]
     for dimension, side in ((2, height), (3, width)):
         places = torch.arange((side + stride - 1) // stride * stride, device=x.device)
-        x = x.index_select(dimension, torch.minimum(places, torch.as_tensor(side - 1, device=x.device)))
+        x = x.index_select(dimension, places.clamp(max=side - 1))
     return x
 
 

@@ -1,26 +1,27 @@
-"""The exceptions aekit raises, each also the builtin that a caller would catch.
+"""The exceptions that aekit raises on purpose, and what turns an error into one line of text.
 
-    AekitError
-    ├── SourceError (ValueError)          a folder, array or idx file that can't serve as images
-    ├── ImageError (ValueError)           one image that can't be decoded
-    ├── ShapeError (ValueError)           an array of the wrong shape or dtype
-    ├── SpecError (ValueError)            a model description that is malformed or from a newer aekit
-    ├── BundleError (ValueError)          a model folder with a missing, altered or foreign file
-    ├── CodesError (ValueError)           a code file that is damaged or does not fit
-    ├── TablesError (ValueError)          frequency tables that don't make a code
-    ├── ModelMismatch (ValueError)        codes of one model given to another
-    ├── ProviderError (RuntimeError)      a provider that is absent or would not run the graph
-    ├── WorkerError (RuntimeError)        a worker process that died twice on one piece of work
-    ├── TooManyFailures (ValueError)      more inputs that can't be read than --max-failures allows
-    ├── OutputError (OSError)             an output that can't be written
-    │   └── OutputExists (FileExistsError)  one that is there already
-    ├── OptionError (ValueError)          options that do not fit each other or the data
-    ├── CheckpointError (ValueError)      a run that can't be resumed or exported
-    ├── TrainingError (RuntimeError)      a run that diverged
-    ├── ParityError (RuntimeError)        an exported graph that does not compute what torch does
-    └── MissingExtra (ImportError)        a command whose optional dependencies are not installed
+    AekitError (Exception)
+    ├── SourceError (ValueError)            the images to read: a folder, an array or an idx file that can't serve
+    ├── ImageError (ValueError)             one image that can't be decoded
+    ├── ShapeError (ValueError)             an array of the wrong shape or dtype
+    ├── SpecError (ValueError)              a model description that is malformed or from a newer aekit
+    ├── BundleError (ValueError)            a model folder with a missing, altered or foreign file
+    ├── CodesError (ValueError)             a code file that is damaged or does not fit
+    ├── TablesError (ValueError)            frequency tables that don't make a code
+    ├── ModelMismatch (ValueError)          codes of one model given to another model
+    ├── ProviderError (RuntimeError)        an execution provider that is absent or does not run the graph
+    ├── WorkerError (RuntimeError)          a worker process that died twice on one piece of work
+    ├── TooManyFailures (ValueError)        more unreadable inputs than --max-failures allows
+    ├── OutputError (OSError)               an output that can't be written
+    │   └── OutputExists (FileExistsError)  an output path that is taken
+    ├── OptionError (ValueError)            options that do not fit each other or the data
+    ├── CheckpointError (ValueError)        a training run that can't be resumed or exported
+    ├── TrainingError (RuntimeError)        a training run that had to stop
+    ├── ParityError (RuntimeError)          an exported graph that does not compute what torch computes
+    └── MissingExtra (ImportError)          a command whose optional dependencies are not installed
 
-A message is one line: what is wrong, what was expected, what was found, what to do.
+Each class also inherits the builtin in brackets, so `except ValueError` catches it too. A message is one line: what is
+wrong, what was expected, what was found, what to do.
 """
 
 import re
@@ -39,12 +40,17 @@ class AekitError(Exception):
         super().__init__("; ".join(part for part in (f"{what}: {facts}" if facts else what, fix) if part))
 
     def __str__(self) -> str:
-        # OSError would print its errno; newlines in a file name must not break the one-line promise.
+        # OSError's own __str__ would print its errno. A newline in a file name must not make a second line.
         return one_line("; ".join([str(self.args[0]), *getattr(self, "__notes__", ())]))
 
 
+def reason(error: BaseException, most: int = 160) -> str:
+    """The first line of an error's text, at most `most` characters; its class's name if it has no text."""
+    return str(error).strip().partition("\n")[0][:most] or type(error).__name__
+
+
 def one_line(text: str) -> str:
-    """The text with control characters and line ends, which file names may hold, spelled as escapes."""
+    """Return the text with control characters and line ends, which file names may hold, written as escapes."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -52,7 +58,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class SourceError(AekitError, ValueError):
-    """A folder, array or idx file that can't serve as a source of images."""
+    """A folder, an array or an idx file that can't serve as a source of images."""
 
 
 class ImageError(AekitError, ValueError):
@@ -80,7 +86,7 @@ class TablesError(AekitError, ValueError):
 
 
 class ModelMismatch(AekitError, ValueError):
-    """Codes made by one model were given to another."""
+    """Codes that one model made and another model was asked to decode."""
 
     def __init__(self, codes: str, codes_model: str, model: str) -> None:
         super().__init__(
@@ -96,7 +102,7 @@ class ProviderError(AekitError, RuntimeError):
 
 
 class WorkerError(AekitError, RuntimeError):
-    """A worker process that died twice on one piece of work."""
+    """A worker process that died on a piece of work, and so did its successor."""
 
     def __init__(self, piece: str, ending: str) -> None:
         super().__init__(
@@ -106,7 +112,7 @@ class WorkerError(AekitError, RuntimeError):
 
 
 class TooManyFailures(AekitError, ValueError):
-    """More inputs that can't be read than a job was told to accept."""
+    """More unreadable inputs than a job was told to accept."""
 
 
 class OutputError(AekitError, OSError):
@@ -114,7 +120,7 @@ class OutputError(AekitError, OSError):
 
 
 class OutputExists(OutputError, FileExistsError):
-    """An output that is there already."""
+    """An output path that is taken."""
 
     def __init__(self, path: Path, fix: str = "choose another --out, or give --overwrite to replace it") -> None:
         super().__init__(str(path), expected="a path that is free", found="one that exists", fix=fix)
@@ -133,7 +139,7 @@ class TrainingError(AekitError, RuntimeError):
 
 
 class ParityError(AekitError, RuntimeError):
-    """An exported graph whose results differ from torch's by more than is allowed."""
+    """An exported graph whose results differ too much from torch's."""
 
 
 class MissingExtra(AekitError, ImportError):

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from test_entropy import latent_like
 
 from aekit.codes import entropy
-from aekit.codes.archive import Archive, ArchiveWriter, container, names
+from aekit.codes.archive import Archive, ArchiveWriter, container
 from aekit.codes.archive.container import Block, Header, frame
+from aekit.codes.archive.records import pack, unpack
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables, read_tables
 from aekit.errors import BundleError, CodesError, ModelMismatch, ShapeError, SpecError
@@ -192,7 +193,7 @@ def test_a_header_is_not_believed(tmp_path: Path, head: bytes) -> None:
         opened(head + ending(), tmp_path)
 
 
-WHOLE = Block(6, 4, (1, 1, 4), entropy.encode(CODES, read_tables(BUNDLE).tables), names.pack(RECORDS))
+WHOLE = Block(6, 4, (1, 1, 4), entropy.encode(CODES, read_tables(BUNDLE).tables), pack(RECORDS))
 
 
 def of_block(**changes: Any) -> bytes:
@@ -240,8 +241,8 @@ def test_the_made_block_is_one(tmp_path: Path) -> None:
         of_block(codes=b""),
         of_block(codes=WHOLE.codes[:-1]),
         of_block(names=b""),
-        of_block(names=names.pack(RECORDS)[:-1]),
-        of_block(names=names.pack(RECORDS) + b"\0"),
+        of_block(names=pack(RECORDS)[:-1]),
+        of_block(names=pack(RECORDS) + b"\0"),
         of_block(names=deflated(bytes(80 << 20))),
         of_block(names=columns(starts=b"\0\2\0\0\0\0")),
         of_block(names=columns(ends=b"\0\xff\0\0\0\0")),
@@ -308,7 +309,7 @@ def test_paths_cannot_grow_without_end(tmp_path: Path) -> None:
 def test_noise_for_records_is_named(noise: bytes, rows: int) -> None:
     for data in (noise, deflated(noise)):
         try:
-            found = names.unpack(data, 6, rows, "here")
+            found = unpack(data, 6, rows, "here")
         except CodesError:
             continue
         assert len(found) == 6

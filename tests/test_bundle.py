@@ -1,6 +1,7 @@
 """bundle: a model folder that is whole opens; one that is not says what is wrong with it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,12 @@ def test_junk_never_raises_anything_but_a_named_error(tmp_path_factory: Any, nam
     rewrite(folder, **{name: junk})
     with pytest.raises(AekitError):
         use(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
+@pytest.mark.parametrize("name", [MANIFEST, "encoder.onnx"])
+def test_a_named_pipe_in_a_model_folder_is_refused_without_waiting(model: Path, name: str) -> None:
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    with pytest.raises(BundleError, match=rf"{name}: expected .*, found a named pipe, not a regular file"):
+        use(model)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("_version", "errors"),
+    ("_version", "errors", "files"),
     ("spec", "workers", "json_files"),
     ("outputs",),
     ("images", "runs"),

@@ -1,94 +1,84 @@
-"""The model on disk: encoder.onnx, decoder.onnx and model.json, with the checksums and the identity that bind them.
+"""The model on disk: encoder.onnx, decoder.onnx and model.json, which holds their checksums and the model's identity.
 
-A device needs model.json and the one graph it runs: a missing graph is an error only when it is asked for.
+A device needs model.json and only the graph that it runs. A missing graph is an error when it is asked for, not before.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from aekit.errors import BundleError
-from aekit.json_files import finite
+from aekit.errors import BundleError, reason
+from aekit.files import read_regular
+from aekit.json_files import read_json, write_json
 from aekit.model.graph_check import check_self_contained
 from aekit.spec import FORMAT_VERSION, ModelSpec
 
 MANIFEST = "model.json"
-MAX_MANIFEST_BYTES = 16 * 2**20
-MAX_GRAPH_BYTES = 2 * 2**30  # protobuf's own limit
+MAX_GRAPH_BYTES = 2 * 2**30
+"""Largest graph accepted, in bytes: the limit of protocol buffers."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model folder whose model.json has been read and checked; graphs are read, and verified, when asked for."""
+    """A model folder whose model.json has been read and checked. Graphs are read and verified on request."""
 
     path: Path
     spec: ModelSpec
     model_id: str
-    """Hash over spec and weights, 16 hexadecimal digits; codes carry it."""
+    """Hash over spec and weights, 16 hexadecimal digits. Codes carry it."""
     variant: str
-    """`fp32`, or the reduced precision the graphs run in."""
+    """Precision the graphs run in: `fp32`, `fp16` or `int8`."""
     manifest: dict[str, Any]
-    """model.json whole: adds the files' checksums, the measured parity, facts of the training and of the latents (see
-    aekit.model.sampling)."""
+    """All of model.json. Beside the fields above it holds the files' checksums, the measured parity, facts of the
+    training, and the distribution of the latents (see aekit.model.sampling)."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and check model.json of the folder `path`.
+        """Read and check model.json in the folder `path`. No graph is read.
 
-        Raises BundleError if it is missing, malformed or of a newer format, SpecError if its spec is.
+        Raises BundleError if model.json is missing, unreadable, malformed or of a newer format; SpecError if its spec
+        is malformed.
         """
         file = path / MANIFEST
         try:
-            if file.stat().st_size > MAX_MANIFEST_BYTES:
-                raise BundleError(str(file), expected="a model description", found=f"{file.stat().st_size:,} bytes")
-            manifest = json.loads(file.read_bytes())
+            manifest = read_json(
+                file, BundleError, "a model description", newest=FORMAT_VERSION, fix="export the model again"
+            )
         except (FileNotFoundError, NotADirectoryError):
             is_run = (path / "config.json").exists()
             fix = (
-                f"that is a run: `aekit export {path}` makes a model of it"
+                f"this is a run: make a model of it with `aekit export {path}`"
                 if is_run
                 else "make one with `aekit export`, or name another"
             )
             raise BundleError(str(path), expected=f"a model folder with {MANIFEST}", found="none", fix=fix) from None
-        except (OSError, ValueError, RecursionError) as error:
-            reason = str(error).split("\n")[0][:160]
-            raise BundleError(str(file), expected="JSON", found=reason, fix="export the model again") from error
-        version = manifest.get("format_version") if isinstance(manifest, dict) else None
-        if not isinstance(version, int) or version < 1:
-            raise BundleError(str(file), expected="a model description with format_version", found=repr(version)[:80])
-        if version > FORMAT_VERSION:
-            raise BundleError(
-                str(file), expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
-            )
         spec = ModelSpec.from_dict(manifest.get("spec"), str(file))
         for name in ("model_id", "variant"):
             if not isinstance(manifest.get(name), str) or not 0 < len(manifest[name]) <= 64:
                 raise BundleError(f"{file}: {name}", expected="a short text", found=repr(manifest.get(name))[:80])
-        for name in ("files", "training", "latent"):  # the parts of the rest that a device or an evaluation reads
+        for name in ("files", "training", "latent"):  # read by a device or by `aekit evaluate`
             if not isinstance(manifest.get(name, {}), dict):
-                raise BundleError(f"{file}: {name}", expected="a table", found=repr(manifest[name])[:80])
+                raise BundleError(f"{file}: {name}", expected="a JSON object", found=repr(manifest[name])[:80])
         return cls(path, spec, manifest["model_id"], manifest["variant"], manifest)
 
     def graph(self, role: str) -> bytes:
-        """The bytes of `encoder` or `decoder`, verified against the checksum in model.json.
+        """Read the graph of `role`, `encoder` or `decoder`, and verify it against the checksum in model.json.
 
-        Raises BundleError if the file is missing, is not the one that was exported, or would open other files.
+        Raises BundleError if the file is missing or unreadable, is not the one that was exported, or would make
+        onnxruntime open other files.
         """
         file = self.path / f"{role}.onnx"
         entry = self.manifest.get("files", {}).get(file.name)
         expected = entry.get("sha256") if isinstance(entry, dict) else None
         try:
-            if file.stat().st_size > MAX_GRAPH_BYTES:
-                raise BundleError(str(file), expected="a graph below 2 GiB", found=f"{file.stat().st_size:,} bytes")
-            data = file.read_bytes()
+            data = read_regular(file, MAX_GRAPH_BYTES)
         except FileNotFoundError:
             raise BundleError(
                 str(file), expected="the graph", found="nothing there", fix=f"copy {file.name} here, or export again"
             ) from None
         except OSError as error:
-            raise BundleError(str(file), expected="a readable file", found=error.strerror or str(error)) from error
+            raise BundleError(str(file), expected="a graph", found=error.strerror or reason(error)) from error
         found = hashlib.sha256(data).hexdigest()
         if found != expected:
             raise BundleError(
@@ -102,12 +92,12 @@ class Bundle:
 
     @property
     def description(self) -> dict[str, str]:
-        """The metadata each graph must carry: what a graph is checked against when it is loaded."""
+        """The metadata that each graph must carry. It is checked when the graph is loaded."""
         return graph_metadata(self.spec, self.model_id, self.variant)
 
 
 def graph_metadata(spec: ModelSpec, model_id: str, variant: str) -> dict[str, str]:
-    """The metadata_props of a graph, so that it can be known without model.json."""
+    """Return the metadata_props of a graph, which identify it without model.json."""
     return {
         "aekit.format_version": str(FORMAT_VERSION),
         "aekit.model_id": model_id,
@@ -119,11 +109,15 @@ def graph_metadata(spec: ModelSpec, model_id: str, variant: str) -> dict[str, st
 def write_bundle(
     folder: Path, graphs: dict[str, bytes], spec: ModelSpec, model_id: str, variant: str, facts: dict[str, Any]
 ) -> None:
-    """Write the graphs and model.json into `folder`, with `facts` beside what identifies the model."""
+    """Write the graphs and model.json into the existing folder `folder`. `facts` are further entries of model.json.
+
+    `graphs` maps `encoder` and `decoder` to the bytes of their ONNX files. Raises OutputError or OSError if a file
+    can't be written.
+    """
     files = {}
     for role, data in graphs.items():
         (folder / f"{role}.onnx").write_bytes(data)
         files[f"{role}.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     identity = {"format_version": FORMAT_VERSION, "model_id": model_id, "variant": variant}
     manifest = {**identity, "spec": spec.to_dict(), "files": files, **facts}
-    (folder / MANIFEST).write_text(json.dumps(finite(manifest), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST, manifest)

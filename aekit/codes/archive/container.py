@@ -93,7 +93,7 @@ class Block:
     codes: bytes
     """As aekit.codes.entropy.encode gives them."""
     names: bytes
-    """As aekit.codes.archive.names.pack gives them; empty where images have none."""
+    """As aekit.codes.archive.records.pack gives them; empty where images have none."""
 
     def to_bytes(self) -> bytes:
         """The block's frame."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.codes.archive.container import BLOCK, Block, BlockPlace, Header, read_footer, read_frame, read_header, scan
-from aekit.codes.archive.names import unpack
+from aekit.codes.archive.records import unpack
 from aekit.codes.entropy import FrequencyTables, decode
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch

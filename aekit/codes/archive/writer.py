@@ -18,8 +18,8 @@ from typing import BinaryIO
 import numpy as np
 
 from aekit.codes.archive.container import Block, BlockPlace, Header, footer, inputs_per_block, scan
-from aekit.codes.archive.names import MAX_PATHS, pack, text_bytes
 from aekit.codes.archive.reader import U8, Archive
+from aekit.codes.archive.records import MAX_PATHS, pack, text_bytes
 from aekit.codes.entropy import encode
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ShapeError

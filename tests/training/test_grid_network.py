@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from aekit.errors import OptionError
 from aekit.pca import Pca
 from aekit.training.crops import CropSampler, padded_side
-from aekit.training.networks.grid import LAYOUTS, GridLayout, grid, pad_to_stride, sample_blocks
+from aekit.training.networks.blocks import pad_to_stride, sample_blocks
+from aekit.training.networks.grid import LAYOUTS, GridDecoder, GridEncoder, GridLayout, grid
 
 LAYOUT = GridLayout(8, 12, ((8, 1), (8, 1)), ((8, 1), (8, 1)))
 SMALL = GridLayout(16, 12, ((8, 1), (8, 1), (8, 1)), ((8, 1), (8, 1), (8, 1)))
@@ -167,13 +168,30 @@ class _Graph(nn.Module):
         return out
 
 
+@torch.no_grad()
+def trained() -> tuple[GridEncoder, GridDecoder]:
+    """Halves whose branches count, as after training."""
+    halves = grid(SMALL, 3, fitted(SMALL, 3))
+    for half in halves:
+        for parameter in half.branch.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
+    return halves
+
+
+@torch.no_grad()
+def test_folded_halves_compute_the_same() -> None:
+    encoder, decoder = trained()
+    x = torch.rand(2, 3, 33, 50, generator=torch.Generator().manual_seed(1))
+    z = encoder(x)
+    assert float((z - grid(SMALL, 3, fitted(SMALL, 3))[0](x)).abs().max()) > 0.1  # the branch does count
+    torch.testing.assert_close(encoder.folded()(x), z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decoder.folded()(z), decoder(z), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_one_exported_graph_takes_pictures_of_any_size() -> None:
-    encoder, decoder = grid(SMALL, 3, fitted(SMALL, 3))
-    for half in (encoder, decoder):  # so that the branches count
-        for parameter in half.branch.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
+    encoder, decoder = (half.folded() for half in trained())
     free = torch.export.Dim("batch"), torch.export.Dim("height"), torch.export.Dim("width")
     halves = {
         "image": (_Graph(encoder).eval(), torch.zeros(2, 35, 50, 3, dtype=torch.uint8)),

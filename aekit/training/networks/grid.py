@@ -20,6 +20,8 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from aekit.errors import OptionError
 from aekit.pca import Pca
+from aekit.training.networks.autoencoder import Foldable
+from aekit.training.networks.blocks import BlockTransform, pad_to_stride
 
 _STEM = 4
 """Pixels on each side of the blocks that the convolutional branches see and give at their finest level."""
@@ -104,13 +106,15 @@ class _Block(nn.Module):
         return out
 
 
-class GridEncoder(nn.Module):
+class GridEncoder(Foldable):
     """Pictures [n, C, H, W] in [0, 1] of any size to latents [n, ceil(H/S), ceil(W/S), K]."""
 
     deviations: Tensor
     """What a latent of 1 stands for at first, [K]: the coefficient's deviation, but at least the finest step."""
 
-    def __init__(self, layout: GridLayout, channels: int, transform: "BlockTransform") -> None:
+    mean: Tensor
+
+    def __init__(self, layout: GridLayout, channels: int, transform: BlockTransform) -> None:
         super().__init__()
         self.stride = layout.stride
         self.register_buffer("deviations", transform.deviations.clone())
@@ -125,8 +129,6 @@ class GridEncoder(nn.Module):
         branch += [nn.GELU(), _zero(nn.Conv2d(widths[-1], layout.code_channels, 1))]
         self.branch = nn.Sequential(*branch)
 
-    mean: Tensor
-
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_stride(x, self.stride)
         blocks = pixel_unshuffle(x, self.stride) - self.mean[:, None, None]
@@ -136,14 +138,30 @@ class GridEncoder(nn.Module):
         out: Tensor = (coefficients + self.branch(seen) * _SEEN).permute(0, 2, 3, 1)
         return out
 
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The same with the mean, the deviations and all factors in the weights, and blocks taken by strides."""
+        first, *middle, last = self.branch
+        assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+        assert first.bias is not None and last.bias is not None
+        weight = self.transform / self.deviations[:, None]
+        seen = first.weight.flatten(1) * _SEEN
+        return _FoldedEncoder(
+            self.stride,
+            _strided(weight, -weight @ self.mean, self.stride),
+            _strided(seen, first.bias - seen.sum(1) * self.mean.mean(), _STEM),
+            middle,
+            _conv(last.weight * _SEEN, last.bias * _SEEN),
+        )
 
-class GridDecoder(nn.Module):
+
+class GridDecoder(Foldable):
     """Latents [n, h, w, K] to pictures [n, C, h·S, w·S]."""
 
     deviations: Tensor
     mean: Tensor
 
-    def __init__(self, layout: GridLayout, channels: int, transform: "BlockTransform") -> None:
+    def __init__(self, layout: GridLayout, channels: int, transform: BlockTransform) -> None:
         super().__init__()
         self.stride = layout.stride
         self.register_buffer("deviations", transform.deviations.clone())
@@ -165,35 +183,45 @@ class GridDecoder(nn.Module):
         out: Tensor = pixel_shuffle(blocks, self.stride) + pixel_shuffle(self.branch(z), _STEM) * _GIVEN
         return out
 
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """The same with the deviations and the factor in the weights."""
+        *before, last = self.branch
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        weight = (self.transform * self.deviations[:, None]).T[:, :, None, None]
+        return _FoldedDecoder(
+            self.stride, _conv(weight, self.mean), before, _conv(last.weight * _GIVEN, last.bias * _GIVEN)
+        )
 
-@dataclass(frozen=True)
-class BlockTransform:
-    """The block KLT that a grid network starts as, its values in the order of torch's pixel_unshuffle."""
 
-    mean: Tensor
-    """[C · S²], pixels in [0, 1]."""
-    components: Tensor
-    """[K, C · S²], orthonormal rows."""
-    deviations: Tensor
-    """[K], at least the finest step."""
+class _FoldedEncoder(nn.Module):
+    """What GridEncoder computes, for export."""
 
-    @classmethod
-    def of(cls, principal: Pca | None, layout: GridLayout, channels: int, finest: float) -> "BlockTransform":
-        """The transform of `principal`, fitted on blocks as `sample_blocks` gives them; zeros and ones without one.
+    def __init__(
+        self, stride: int, transform: nn.Conv2d, first: nn.Conv2d, middle: list[nn.Module], last: nn.Conv2d
+    ) -> None:
+        super().__init__()
+        self.stride, self.transform = stride, transform
+        self.branch = nn.Sequential(first, *middle, last)
 
-        `finest` is the least deviation of a latent, in units of pixels in [0, 1]: with the step that codes are rounded
-        with, channels that hardly differ are coded with that step too, and most of them round to zero.
-        """
-        values, count = channels * layout.stride**2, layout.code_channels
-        mean, components, deviations = torch.zeros(values), torch.zeros(count, values), torch.ones(count)
-        if principal is not None:
-            found = min(len(principal.scales), count)  # fewer than asked for, on a set of few blocks
-            mean = torch.from_numpy(principal.mean.copy())
-            components[:found] = torch.from_numpy(principal.components[:found])
-            least = max(finest, float(principal.scales[0]) * 1e-3 + 1e-12)
-            deviations.fill_(least)
-            deviations[:found] = torch.from_numpy(principal.scales[:found]).clamp(min=least)
-        return cls(mean, components, deviations)
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_stride(x, self.stride)
+        out: Tensor = (self.transform(x) + self.branch(x)).permute(0, 2, 3, 1)
+        return out
+
+
+class _FoldedDecoder(nn.Module):
+    """What GridDecoder computes, for export."""
+
+    def __init__(self, stride: int, transform: nn.Conv2d, before: list[nn.Module], last: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride, self.transform = stride, transform
+        self.branch = nn.Sequential(*before, last)
+
+    def forward(self, z: Tensor) -> Tensor:
+        z = z.permute(0, 3, 1, 2)
+        out: Tensor = pixel_shuffle(self.transform(z), self.stride) + pixel_shuffle(self.branch(z), _STEM)
+        return out
 
 
 def grid(
@@ -204,34 +232,21 @@ def grid(
     `principal` holds the components of blocks of the training pictures; without it the weights are of use only to be
     replaced by saved ones. See `BlockTransform.of` for `finest`.
     """
-    transform = BlockTransform.of(principal, layout, channels, finest)
+    transform = BlockTransform.of(principal, channels * layout.stride**2, layout.code_channels, finest)
     return GridEncoder(layout, channels, transform), GridDecoder(layout, channels, transform)
 
 
-def pad_to_stride(x: Tensor, stride: int) -> Tensor:
-    """Repeat the last row and column of pictures [n, C, H, W] until both sides are multiples of `stride`.
-
-    Written with indices, because they export with free sizes; torch's own padding takes the sizes of the example.
-    """
-    height, width = x.shape[-2:]
-    for dimension, side in ((2, height), (3, width)):
-        places = torch.arange((side + stride - 1) // stride * stride, device=x.device)
-        x = x.index_select(dimension, places.clamp(max=side - 1))
-    return x
+def _strided(rows: Tensor, bias: Tensor, side: int) -> nn.Conv2d:
+    """The product of rows [K, C · side²] with blocks in the order of pixel_unshuffle, as a strided convolution."""
+    return _conv(rows.unflatten(1, (-1, side, side)), bias, side)
 
 
-def sample_blocks(pictures: "list[Tensor]", stride: int, count: int, rng: torch.Generator) -> Tensor:
-    """About `count` blocks of pictures uint8 [H, W, C], as uint8 [m, C · S²] in the order of pixel_unshuffle.
-
-    Each picture gives equally many, but no more than it has; edges are repeated as the encoder repeats them.
-    """
-    each = max(1, math.ceil(count / len(pictures)))
-    parts = []
-    for picture in pictures:
-        whole = pad_to_stride(picture.permute(2, 0, 1)[None], stride)
-        blocks = pixel_unshuffle(whole, stride)[0].flatten(1).T
-        parts.append(blocks[torch.randperm(len(blocks), generator=rng)[:each]])
-    return torch.cat(parts)
+def _conv(weight: Tensor, bias: Tensor, stride: int = 1) -> nn.Conv2d:
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], stride)  # type: ignore[arg-type]
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)  # type: ignore[union-attr]
+    return layer
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

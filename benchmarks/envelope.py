@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from common import data_dir, machine, save, table
+from common import RESULTS, data_dir, machine, save, table
 from PIL import Image
 
 import aekit.evaluation.codecs as codecs
@@ -63,9 +63,7 @@ class Setting:
     payload: float
     """Mean size without the container's own bytes."""
     mse: float
-    """Mean squared error over all pixels of all pictures; pixels in [0, 1]."""
-    picture_mse: float
-    """Mean over the pictures of their mean squared error: small pictures count as much as large ones."""
+    """Mean over the pictures of their mean squared error, pixels in [0, 1]; small pictures count as large ones do."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,6 @@ def coded(
 def measure(pictures: Sequence[Picture]) -> list[Setting]:
     """Try every setting on the pictures, but no factor that leaves a side of under 2 pixels."""
     settings = []
-    pixels = [picture.size for picture in pictures]
     smallest = min(min(picture.shape[:2]) for picture in pictures)
     for codec in codecs.available():
         if codec.name not in QUALITIES:
@@ -170,8 +167,7 @@ def measure(pictures: Sequence[Picture]) -> list[Setting]:
                 for chroma in chromas:
                     tried = [coded(codec, picture, factor, quality, chroma) for picture in pictures]
                     size, inner, error = (float(mean) for mean in np.mean(tried, 0))
-                    over_all = float(np.average([mse for *_, mse in tried], weights=pixels))
-                    settings.append(Setting(codec.name, factor, quality, chroma, size, inner, over_all, error))
+                    settings.append(Setting(codec.name, factor, quality, chroma, size, inner, error))
     return settings
 
 
@@ -197,7 +193,7 @@ def bytes_at(settings: Sequence[Setting], mse: float, size: str = "bytes") -> fl
     return math.exp(float(np.interp(math.log(mse), errors, sizes)))
 
 
-def load(name: str, results: Path) -> list[Setting]:
+def load(name: str, results: Path = RESULTS) -> list[Setting]:
     """Read the settings of a set that an earlier run measured."""
     found = json.loads((results / f"envelope-{name}.json").read_text(encoding="utf-8"))
     return [Setting(**values) for values in found["settings"]]

@@ -1,5 +1,6 @@
 """The envelope of codecs and scales: which settings stand on it, how it is read, and what a file is counted as."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from aekit.evaluation.codecs import CODECS
 
 
 def _setting(size: float, inner: float, mse: float) -> Setting:
-    return Setting("AVIF", 1.0, 50, "", size, inner, mse, mse)
+    return Setting("AVIF", 1.0, 50, "", size, inner, mse)
 
 
 SETTINGS = [_setting(400, 100, 0.01), _setting(800, 500, 0.001), _setting(900, 300, 0.002), _setting(100, 90, 0.1)]
@@ -50,6 +51,16 @@ def test_a_shrunk_file_is_smaller_and_its_payload_leaves_out_the_container(name:
     assert 20 <= whole - inside < 400
     small, _, worse = coded(codec, picture, 4.0, 60, "")
     assert small < whole and error < worse < 0.05
+
+
+@pytest.mark.parametrize("name", envelope.SETS)
+def test_stored_curves_give_the_figures_beside_them(name: str) -> None:
+    settings = envelope.load(name, envelope.RESULTS)
+    stored = json.loads((envelope.RESULTS / f"envelope-{name}.json").read_text(encoding="utf-8"))
+    assert [mark["MSE"] for mark in stored["marks"]] == list(envelope.MARKS[name])
+    for mark in stored["marks"]:
+        assert bytes_at(settings, mark["MSE"]) == pytest.approx(mark["bytes"])
+        assert bytes_at(settings, mark["MSE"], "payload") == pytest.approx(mark["payload"])
 
 
 def test_the_payload_of_a_bare_codestream_is_all_of_it() -> None:

@@ -10,7 +10,8 @@ from aekit.errors import OptionError
 from aekit.pca import Pca
 from aekit.training.crops import CropSampler, padded_side
 from aekit.training.networks.blocks import pad_to_stride, sample_blocks
-from aekit.training.networks.grid import LAYOUTS, GridDecoder, GridEncoder, GridLayout, grid
+from aekit.training.networks.grid import GridDecoder, GridEncoder, grid
+from aekit.training.networks.layouts import LAYOUTS, GridLayout
 
 LAYOUT = GridLayout(8, 12, ((8, 1), (8, 1)), ((8, 1), (8, 1)))
 SMALL = GridLayout(16, 12, ((8, 1), (8, 1), (8, 1)), ((8, 1), (8, 1), (8, 1)))
@@ -113,6 +114,20 @@ def _macs(half: nn.Module, x: Tensor) -> float:
     out = half(x)
     places = out.shape[1:3] if x.dim() == 4 and x.shape[1] == 3 else x.shape[1:3]
     return total + places[0] * places[1] * half.transform.numel()
+
+
+@torch.no_grad()
+def test_a_tile_with_its_halo_has_the_codes_and_pixels_of_the_whole() -> None:
+    (encoder, decoder), (around, behind), stride = trained(), SMALL.halo, SMALL.stride
+    x = torch.rand(1, 3, stride, 16 * stride, generator=torch.Generator().manual_seed(2))
+    z, begin, end = encoder(x), 6, 9
+    tile = x[..., (begin - around) * stride : (end + around) * stride]
+    torch.testing.assert_close(encoder(tile)[:, :, around:-around], z[:, :, begin:end], atol=1e-4, rtol=1e-4)
+    other = x.clone()
+    other[..., : (begin - around) * stride] = 0
+    assert not torch.allclose(encoder(other)[:, :, begin - around], z[:, :, begin - around], atol=1e-3)
+    part = decoder(z[:, :, begin - behind : end + behind])[..., behind * stride : -behind * stride]
+    torch.testing.assert_close(part, decoder(z)[..., begin * stride : end * stride], atol=1e-4, rtol=1e-4)
 
 
 def test_a_layout_that_does_not_fit_its_stride_is_refused() -> None:

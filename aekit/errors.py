@@ -64,6 +64,16 @@ class SourceError(AekitError, ValueError):
 class ImageError(AekitError, ValueError):
     """One image that can't be decoded: corrupt, truncated, empty, too large or of an unsupported kind."""
 
+    def __init__(self, problem: str, path: str = "") -> None:
+        self.problem = problem
+        """What is wrong, without the path."""
+        self.path = path
+        """The file, or empty for pixels that come from no file."""
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.problem, self.path)
+
 
 class ShapeError(AekitError, ValueError):
     """An array whose shape or dtype does not fit the model."""

@@ -5,10 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aekit.errors import SpecError
+from aekit.json_files import read_json
 from aekit.outputs.staging import staged_file
 
 FOLDER, LATEST = Path("runs"), "latest"
 CONFIG, PCA = "config.json", "pca.npz"
+FORMAT_VERSION = 1
+"""Version of a run's files; readers refuse a higher one."""
 
 
 def resolve_run(path: Path) -> Path:
@@ -46,10 +50,10 @@ def config_checksum(values: dict[str, Any]) -> str:
 def run_of_model(run: Path, run_id: object) -> dict[str, object] | None:
     """The settings of the run folder `run` if it is, by its run_id, the one a model came from, and unaltered."""
     try:
-        values = json.loads((run / CONFIG).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        values = read_json(run / CONFIG, SpecError, "the settings of a run", newest=FORMAT_VERSION)
+    except (OSError, SpecError):
         return None
-    if not isinstance(values, dict) or run_id is None or values.get("run_id") != run_id:
+    if run_id is None or values.get("run_id") != run_id:
         return None
     if values.get("sha256") != config_checksum(values):
         return None

@@ -1,9 +1,9 @@
-"""Run a plain function over pieces of work, here, in threads or in processes: results in order, memory bounded.
+"""Run a plain function over pieces of work: in this thread, in threads or in processes; ordered, in bounded memory.
 
 pieces ──▶ function in `count` workers ──▶ results, in the order of the pieces
 
-A process that dies, by the system's memory killer for one, takes nothing with it but the piece it was on: that is
-tried once more in a new process, and the second death is a WorkerError that names the piece and the signal.
+When a process dies (the system may kill it for its memory), only the piece that it worked on is affected. A new process
+tries that piece once more. If it dies too, WorkerError names the piece and the signal.
 """
 
 import contextlib
@@ -18,15 +18,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from aekit.errors import WorkerError
+from aekit.errors import OptionError, WorkerError
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from multiprocessing.connection import Connection
 
 _AHEAD = 2
-"""Pieces given to a worker at a time: it begins the second while the first's result is still being used."""
-
+"""Pieces given to a worker at a time. It starts on the second while the result of the first is being used."""
+_DYING = 5.0
+"""Seconds that a process may take to end after it closed its pipe."""
+MAX_WORKERS = 1024
+"""Most workers of a pool. More would exhaust a machine's processes before they were of any use."""
 
 Kind = Literal["here", "threads", "processes"]
 
@@ -39,7 +42,7 @@ class Plan:
     count: int = 1
     """Workers."""
     method: str = ""
-    """How processes start, `fork` or `spawn`; empty takes what is safe."""
+    """How processes start: `fork` or `spawn`; if empty, `fork` where that is safe."""
 
 
 HERE = Plan("here")
@@ -51,26 +54,33 @@ def cores() -> int:
 
 
 class Pool(Protocol):
-    """Workers, started, that know their function."""
+    """Workers that have been started and know their function."""
 
     def map(self, pieces: Iterator[Any]) -> Iterator[Any]:
-        """The function's results, in the order of the pieces; an error it raises is raised here."""
+        """Yield the function's results in the order of the pieces. Errors of the function are raised here."""
         ...
 
 
 def worth(seconds: float) -> bool:
-    """Whether that much work pays for starting processes: a fork takes milliseconds, a new Python most of a second."""
+    """Return whether work of so many seconds is worth starting processes for.
+
+    A fork takes milliseconds. A new Python, which systems without fork need, takes most of a second.
+    """
     return seconds > (0.1 if _may_fork() else 1.0)
 
 
 @contextlib.contextmanager
 def pool(function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str] = str) -> Iterator[Pool]:
-    """Start workers for `function`, whose pieces `naming` names in errors; they end with the block.
+    """Start workers for `function`; they end when the `with` block ends. `naming` gives the name of a piece in errors.
 
-    Processes start at once, before the first piece is known, so that they can be forked before threads are made.
-    `function`, pieces and results must be picklable where there are processes. WorkerError is raised by `map` if a
-    process dies twice on one piece.
+    Processes start at once, before the first piece is known, so that they are forked before any threads exist.
+    With processes, `function`, pieces and results must be picklable.
+
+    Raises OptionError if `plan` has more than MAX_WORKERS workers, or none. `map` raises WorkerError if two processes
+    die on the same piece.
     """
+    if not 1 <= plan.count <= MAX_WORKERS:
+        raise OptionError("workers", expected=f"1 to {MAX_WORKERS:,}", found=f"{plan.count:,}"[:80])
     if plan.kind == "here":
         yield _Here(function)
     elif plan.kind == "threads":
@@ -107,7 +117,7 @@ class _Threads:
 
 
 class _Process:
-    """A worker process, our end of its pipe, and the numbered pieces it was given and has not answered, in order."""
+    """A worker process, our end of its pipe, and the numbered pieces that it has not answered yet, in order."""
 
     def __init__(self, context: Any, function: Callable[[Any], Any]) -> None:
         self.pipe, theirs = context.Pipe()
@@ -118,12 +128,15 @@ class _Process:
 
     def send(self, number: int, piece: Any) -> None:
         self.given.append((number, piece))
-        with contextlib.suppress(OSError):  # it died: its pipe's end tells, and the piece goes to another
+        with contextlib.suppress(OSError):  # it died: the next recv finds out, and another gets the piece
             self.pipe.send(piece)
 
     def end(self) -> None:
-        """Stop it at once; all that it had to say was heard, or is wanted no more."""
-        self.process.terminate()
+        """Kill the process: its answers have been read or are no longer wanted.
+
+        A stopped process (SIGSTOP) takes no notice of SIGTERM, only of SIGKILL: join would wait for ever.
+        """
+        self.process.kill()
         self.process.join()
         self.pipe.close()
 
@@ -168,7 +181,7 @@ class _Processes:
         return worker if len(worker.given) < _AHEAD else None
 
     def _hear(self, worker: _Process, done: dict[int, Any]) -> bool:
-        """Take an answer; False if there is none to come because the process died."""
+        """Receive an answer. Returns False if none can come, because the process died."""
         try:
             error, result = worker.pipe.recv()
         except (EOFError, OSError):
@@ -179,7 +192,9 @@ class _Processes:
         return True
 
     def _replaced(self, worker: _Process, retried: set[int]) -> list[tuple[int, Any]]:
-        """Put a new process in the place of a dead one; returns the pieces that are to be given out again."""
+        """Put a new process in the place of a dead one. Returns the pieces to give out again."""
+        worker.process.join(_DYING)
+        worker.process.kill()  # its pipe is broken, so it is of no use even if it lives
         worker.process.join()
         number, piece = worker.given[0]
         if number in retried:
@@ -195,11 +210,11 @@ class _Processes:
 
 
 def _work(pipe: "Connection", other_end: "Connection", function: Callable[[Any], Any]) -> None:
-    """What a worker process does: answer pieces until the pipe ends."""
-    other_end.close()  # else the pipe would not end when the parent does
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's handler, which code could swallow
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us; the parent sees to it
-    warnings.simplefilter("ignore")  # as the command does: what keeps an image out is said in its record
+    """Run in a worker process: answer pieces until the pipe ends."""
+    other_end.close()  # otherwise the pipe would stay open when the parent ends
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler raises, and code could swallow that
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent ends us
+    warnings.simplefilter("ignore")  # as in the command: an image's record says why it could not be read
     answer: tuple[Exception | None, Any]
     while True:
         try:
@@ -208,16 +223,24 @@ def _work(pipe: "Connection", other_end: "Connection", function: Callable[[Any],
             return
         try:
             answer = None, function(piece)
-        except Exception as error:  # whatever it is, it is raised where the piece came from
+        except Exception as error:  # raised again in the parent, by `map`
             answer = error, None
         try:
-            pipe.send(answer)
+            _answer(pipe, answer)
         except BrokenPipeError:
             return
 
 
+def _answer(pipe: "Connection", answer: tuple[Exception | None, Any]) -> None:
+    try:
+        pipe.send(answer)
+    except MemoryError as error:  # raised by pickling, before any byte was sent
+        answer = error, None
+        pipe.send(answer)
+
+
 def _may_fork() -> bool:
-    """Whether this process holds no threads of onnxruntime or torch, which a fork would leave in the air."""
+    """Return whether a fork is safe: this process has no threads of its own, of onnxruntime or of torch."""
     return (
         sys.platform == "linux"
         and threading.active_count() == 1

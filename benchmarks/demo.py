@@ -1,4 +1,4 @@
-"""The whole job on real digits, by the commands a user would type, ending with what lies where.
+"""Run the whole job on real digits with the commands a user would type, then list the files it made.
 
 python benchmarks/demo.py --out demo
 """
@@ -16,9 +16,9 @@ from PIL import Image
 from aekit.images.named_sets import load_named_set
 
 MARKER = ".aekit-demo"
-"""Lies in a folder that this script made and may make anew."""
+"""Name of the file that marks a folder as made by this script, so that it may be replaced."""
 SHOWN = 200
-"""Test digits written as PNG files."""
+"""Number of test digits written as PNG files."""
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     folder = parser.parse_args().out
     if folder.exists():
         if not (folder / MARKER).exists():
-            sys.exit(f"{folder} is there and is not a demo's: choose another --out")
+            sys.exit(f"{folder} exists and was not made by this demo; choose another --out")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
@@ -42,13 +42,13 @@ def main() -> None:
 
     files = {path.name: path.stat().st_size for path in (folder / "model").iterdir()}
     print(f"""
-Done in {time.monotonic() - began:.0f} s. What lies where, in {folder}/:
-  runs/{(folder / "runs/latest").read_text().strip()}/   the trained weights, {report["code_dim"]} numbers a code
+Done in {time.monotonic() - began:.0f} s. Files in {folder}/:
+  runs/{(folder / "runs/latest").read_text().strip()}/   the trained weights, {report["code_dim"]} numbers per code
   model/                the graphs: encoder {files["encoder.onnx"]:,} bytes, decoder {files["decoder.onnx"]:,} bytes
   images/               {SHOWN} test digits as PNG files
-  codes.npy             their codes: {report["bytes_per_image"]} bytes an image as float32, \
-{report["uint8_bytes_per_image"]} as uint8, of {report["raw_bytes_per_image"]} pixels
-  reconstructed/        the digits back from their codes
+  codes.npy             their codes: {report["bytes_per_image"]} bytes per image as float32 (as uint8: \
+{report["uint8_bytes_per_image"]}); the pixels take {report["raw_bytes_per_image"]} bytes
+  reconstructed/        the digits decoded from their codes
   report/reconstructions.png   ten test digits above their reconstructions
 Test MSE {report["mse"]:.4f} on {report["images"]:,} digits never trained on; PCA of the same size: \
 {report["pca_mse"]:.4f}""")

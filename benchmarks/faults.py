@@ -123,7 +123,7 @@ class Jobs:
         until = time.monotonic() + HANG
         while running.poll() is None and time.monotonic() < until:
             with contextlib.suppress(FileNotFoundError):
-                if f'{{"pid": {running.pid}' in journal.read_text():
+                if f'"pid": {running.pid},' in journal.read_text():
                     return True
             time.sleep(0.002)
         return False

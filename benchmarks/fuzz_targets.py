@@ -20,7 +20,8 @@ from PIL import Image
 
 from aekit.codes.archive import Archive, staged_archive
 from aekit.codes.entropy import FrequencyTables, decode, encode
-from aekit.codes.npy import CodeFile, CodeWriter, index_path
+from aekit.codes.npy import CodeFile, index_path
+from aekit.codes.npy_format import CodeWriter
 from aekit.errors import AekitError, ImageError
 from aekit.images.arrays import load_images, read_idx
 from aekit.images.decode import decode_file, native_form
@@ -291,6 +292,7 @@ def resume(folder: Path) -> Target:
     from aekit.training.config import make_config
     from aekit.training.data import load_training_data
     from aekit.training.loop import TrainLoop
+    from aekit.training.session import fit_principal
     from aekit.training.trainer import Epoch, _Recorder, train
 
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
@@ -298,7 +300,7 @@ def resume(folder: Path) -> Target:
     config = make_config("default", data=str(folder / "images.npy"), **settings)
     data = load_training_data(config.data)
     run = Run.create(folder / "run", config, data.geometry, data.facts())
-    train(run, data)
+    train(run, data, principal=fit_principal(config, data))
     tensors, state = run.load_tensors(CHECKPOINT)
     loop = TrainLoop(config, data, "cpu", Pca.fit(data.train, 2))
 

@@ -1,4 +1,4 @@
-"""How well aekit learns: every figure of the README's table, by the real commands, from one command.
+"""How well aekit learns: the figures of docs/benchmarks.md, measured with the real commands.
 
     pip install 'aekit[train,bench]'
     AEKIT_DATA_DIR=… python benchmarks/learning.py [--quick] [--only sizes,denoising]

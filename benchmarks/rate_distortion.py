@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-from aekit.evaluation.codecs import ImageCodec, code
+from aekit.evaluation.codecs import ImageCodec, write_and_read
 from aekit.evaluation.metrics import mse, psnr
 from aekit.images.decode import Pixels
 from aekit.pca import Pca
@@ -52,7 +52,7 @@ def codec_curve(codec: ImageCodec, pictures: Pixels, count: int) -> Curve:
     points = []
     for quality in QUALITIES[codec.name]:
         for chroma in chromas:
-            coded = code(codec, pictures, count, quality, chroma)
+            coded = write_and_read(codec, pictures, count, quality, chroma)
             setting = "lossless" if quality is None else " ".join(map(str, filter(None, (f"q{quality}", chroma))))
             points.append(Point(coded.bytes_per_image, coded.mse, setting))
     return frontier(points)

@@ -165,7 +165,10 @@ def encode(bench: Bench) -> Rows:
     network = load_network(Run.read(bench.folder / "runs" / "model-28")).eval()
     torch.set_num_threads(2)
     images = digit_images(bench.much(20_480))
-    codecs = {"fp32": Codec.load(model, "cpu", 2, runs=2), "auto": Codec.load(auto, "cpu", 2, runs=2)}
+    codecs = {
+        "fp32": Codec.load(model, "cpu", 2, parallel_batches=2),
+        "auto": Codec.load(auto, "cpu", 2, parallel_batches=2),
+    }
     sides: Sides = {
         name: lambda codec=codec: [codec.encode(images[at : at + 512]) for at in range(0, len(images), 512)]
         for name, codec in codecs.items()

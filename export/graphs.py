@@ -24,6 +24,10 @@ OPSET = 20
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
+_LEAST_SIGNAL = 2000.0
+"""Range that a latent must have to be coded, as a multiple of its rounding noise: errors stay below 1/8 of a code."""
+
+
 class CodeUnits(nn.Module):
     """The affine map, per dimension, between the network's latent and code units 0..255."""
 
@@ -36,14 +40,18 @@ class CodeUnits(nn.Module):
         self.register_buffer("offset", offset)
 
     @classmethod
-    def calibrated(cls, latents: Tensor) -> "CodeUnits":
+    def calibrated(cls, latents: Tensor, noise: Tensor | None = None) -> "CodeUnits":
         """The map that takes the range of `latents` [n, D], from training images, to 0..255.
 
-        A dimension that never moves is mapped to 128, whatever it is multiplied by.
+        `noise`, [D], is how far rounding errors move each latent. A dimension that moves little more than that is
+        mapped to 128: images of low rank (duplicates, flat cards) leave such dimensions, and stretching them to 0..255
+        would make codes of rounding errors.
         """
         low, high = latents.double().amin(0), latents.double().amax(0)
         span = high - low
         still = span < 1e-5 * high.abs().clamp(min=1)  # rounding alone moves it this much
+        if noise is not None:
+            still |= span < _LEAST_SIGNAL * noise.double()
         scale = torch.where(still, 1.0, 255 / span.masked_fill(still, 1.0))
         offset = torch.where(still, 128 - low, -low * scale)
         return cls(scale.float(), offset.float())

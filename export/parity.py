@@ -25,11 +25,13 @@ MOST_LATENT = 1e-3
 MOST_LEVELS = 1
 """Largest pixel difference, levels of 255."""
 TIE = 0.01
-"""Distance from a half, code units, within which two latents may round to different codes."""
+"""Distance from a half, in code units, within which a latent may always round to the other code."""
 MOST_VARIANT_DB = 0.5
 """Largest cost of a variant that was asked for by name, dB of PSNR."""
 MOST_AUTO_DB = 0.1
 """Largest cost of one that `auto` may choose."""
+LEAST_ERROR = 1 / (12 * 255**2)
+"""Mean squared error of rounding pixels in [0, 1] to 256 levels."""
 _TIMED, _PASSES = 256, 7
 """Images in a timed run, and how often it is timed."""
 
@@ -43,7 +45,7 @@ class Parity:
     latent_difference: float
     """Largest, in code units, divided by the latents' range."""
     codes_differing: int
-    """Codes that differ; every one is a tie, within TIE of a half."""
+    """Codes that differ; in each, the two latents lie on either side of a half, or within TIE of it."""
     image_levels: int
     """Largest difference of a pixel, levels of 255."""
     pixels_differing: float
@@ -68,7 +70,9 @@ def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, i
         image = codec.decode(latent_t, batch)
         worst_latent = max(worst_latent, float(np.abs(latent - latent_t).max()) / span)
         differ = code != code_t
-        if bool((differ & (np.abs(latent_t - np.floor(latent_t) - 0.5) > TIE)).any()):
+        # A code may differ if the two latents lie on either side of a half; how far apart they are is judged below.
+        tie = np.maximum(np.abs(latent - latent_t), TIE)
+        if bool((differ & (np.abs(latent_t - np.floor(latent_t) - 0.5) > tie)).any()):
             raise ParityError("the encoder graph", expected="torch's codes but for ties", found="others")
         ties = max(ties, int(differ.sum()))
         levels = np.abs(image.astype(np.int16) - image_t.astype(np.int16))
@@ -146,12 +150,18 @@ def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost
     return VariantCost(
         len(images),
         float(np.abs(latent_v - latent_e).max()) / span,
-        psnr(errors[0]) - psnr(errors[2]),
-        psnr(errors[0]) - psnr(errors[1]),
+        psnr_loss(errors[0], errors[2]),
+        psnr_loss(errors[0], errors[1]),
         _speed(*(partial(codec.encode, timed) for codec in alone)),
         _speed(*(partial(codec.decode, latents) for codec in alone)),
         sum(entry["bytes"] for entry in variant.bundle.manifest["files"].values()),
     )
+
+
+def psnr_loss(before: float, after: float) -> float:
+    """Loss of PSNR in dB between two mean squared errors, for pixels in [0, 1]. An error below that of rounding to
+    levels counts as LEAST_ERROR, so that the loss of a lossless model is finite."""
+    return psnr(max(before, LEAST_ERROR)) - psnr(max(after, LEAST_ERROR))
 
 
 def _speed(exact: Callable[[], object], variant: Callable[[], object]) -> float:

@@ -1,5 +1,6 @@
 """Fixtures: the tiny committed bundle, real images where they can be had, and a small trained run."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,11 @@ from aekit import jobs
 from aekit.codes.archive import container
 from aekit.images.decode import Pixels
 from aekit.images.sources import open_source
+from aekit.jobs import JobOptions
 from aekit.model.codec import Codec
+
+if TYPE_CHECKING:
+    from aekit.training.data import TrainingData
 
 settings.register_profile("aekit", deadline=None)  # a busy machine is no failure
 settings.load_profile("aekit")
@@ -69,6 +75,14 @@ def made_images(count: int, height: int = 16, width: int = 16, seed: int = 0) ->
     cy, cx, spread = (rng.uniform(low, high, (count, 1, 1)) for low, high in ((0.2, 0.8), (0.2, 0.8), (0.1, 0.3)))
     blobs = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * spread**2)) * rng.uniform(100, 255, (count, 1, 1))
     return blobs.astype(np.uint8)[..., None]
+
+
+def split_options(given: dict[str, Any]) -> tuple[JobOptions, dict[str, Any]]:
+    """The shared options of a job among `given`, made, and the others."""
+    shared = {field.name for field in dataclasses.fields(JobOptions)} & given.keys()
+    return JobOptions(**{name: given[name] for name in shared}), {
+        name: value for name, value in given.items() if name not in shared
+    }
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -140,3 +154,12 @@ def codes(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> Path:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of three inputs."""
     monkeypatch.setattr(container, "MAX_INPUTS", 3)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> "TrainingData":
+    """Training data of 300 made images, in the file blobs.npy. Needs torch."""
+    from aekit.training.data import load_training_data
+
+    np.save(tmp_path / "blobs.npy", made_images(300))
+    return load_training_data(str(tmp_path / "blobs.npy"))

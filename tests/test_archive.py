@@ -34,6 +34,7 @@ PAGE = Path(__file__).parents[1] / "aekit" / "codes" / "ARCHIVE.md"
 PATHS = st.lists(
     st.text(st.sampled_from("ab/1.\udcffö"), min_size=1, max_size=8).map(lambda text: f"x{text}".replace("..", ".")),
     max_size=9,
+    unique=True,  # as the paths of a source are
 )
 
 

@@ -33,17 +33,17 @@ def test_of_two_jobs_at_once_the_second_gets_an_error(tmp_path: Path) -> None:
 
 def test_a_lock_that_came_too_late_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other job ends, and removes its journal, just before we lock what we opened."""
-    from aekit.outputs import journal
+    import filelock
 
     path = tmp_path / "codes.aek"
     path.write_bytes(written(CODES, RECORDS))
-    real, steps = journal.fcntl.flock, iter([lambda: path.with_name("codes.aek.journal").unlink()])
+    real, steps = filelock.lock_descriptor, iter([lambda: path.with_name("codes.aek.journal").unlink()])
 
-    def flock(*arguments: Any) -> None:
+    def lock(*arguments: Any, **options: Any) -> bool:
         next(steps, lambda: None)()
-        real(*arguments)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    monkeypatch.setattr(filelock, "lock_descriptor", lock)
     with staged_archive(path, BUNDLE, named=True, append=True) as made:
         assert made.count == 4
         made.add(CODES, RECORDS)
@@ -92,7 +92,7 @@ def test_an_append_that_fails_anywhere_leaves_the_old_archive(tmp_path: Path, sm
                 assert [entry.name for entry in tmp_path.iterdir()] == ["codes.aek"]
                 continue
         break
-    assert steps == stop_at == 8  # four blocks, the footer, the disk twice, the name
+    assert steps == stop_at == 9  # four blocks, the footer, three flushes to the disk, the name
     assert len(path.read_bytes()) > len(before)
 
 

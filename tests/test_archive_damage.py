@@ -120,7 +120,7 @@ def test_a_model_without_tables_says_export_again() -> None:
     with pytest.raises(BundleError, match="frequency tables, which an archive needs, found none; export the run again"):
         written(CODES, None, old)
     long = dataclasses.replace(old, spec=dataclasses.replace(BUNDLE.spec, code_dim=8193))
-    with pytest.raises(BundleError, match=r"can be kept as \.npy alone"):
+    with pytest.raises(BundleError, match=r"can only be kept as \.npy"):
         written(np.zeros((1, 8193), np.uint8), None, long)
 
 

@@ -64,7 +64,7 @@ def test_an_archive_gives_what_an_array_of_uint8_codes_gives(pictures: Path, tmp
 
 def test_arrays_have_no_names(tmp_path: Path, tiny_codec: Codec) -> None:
     images = made_images(7)
-    jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec, batch_size=2)
+    jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec, jobs.JobOptions(batch_size=2))
     assert invoke("reconstruct", "codes.aek", "--out", "images.npy")[0] == 0
     np.testing.assert_array_equal(np.load("images.npy"), tiny_codec.reconstruct(images, "uint8"))
     jobs.compress(ArraySource("a", images), tmp_path / "codes.aek", tiny_codec, append=True)
@@ -113,7 +113,7 @@ def test_append_adds_what_is_new_and_leaves_the_rest(pictures: Path, tmp_path: P
     status, said = invoke("compress", "pictures", "--out", "codes.aek", "--append")
     assert status == 0
     assert "0 codes -> codes.aek (now 12, " in said
-    assert said.splitlines()[1] == "12 were there already, by their paths, and are as they were"
+    assert said.splitlines()[1] == "12 images with the same path in the archive already, left unchanged"
     assert Path("codes.aek").read_bytes() == before
     compress(pictures / "a/000.png", "codes.aek", "--append")  # another path, though the same image
     assert invoke("reconstruct", "codes.aek", "--out", "all")[0] == 0
@@ -143,8 +143,8 @@ def test_info_needs_no_model(pictures: Path, aekit: Run) -> None:
     assert facts["bytes"] == Path("codes.aek").stat().st_size
     assert sum(int(str(facts[name])) for name in ("codes", "names", "container")) == facts["bytes"]
     said = invoke("info", "codes.aek")[1]
-    assert said.startswith("codes.aek: 12 codes of 4 uint8, ")
-    assert "1 blocks, all whole; 1 more inputs could not be read" in said
+    assert said.startswith("codes.aek: 12 codes of 4 uint8 numbers, ")
+    assert "1 block, all whole; 1 more input could not be read" in said
     assert invoke("info", TINY)[1].count("\n") < 15
 
 
@@ -172,7 +172,7 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
         (["compress", "pictures", "--out", "codes.aek"], "codes.aek: expected a path that is free"),
         (
             ["compress", "pictures", "--out", "new.aek", "--dtype", "float32"],
-            "--dtype: expected uint8, as all archives",
+            "--dtype: expected uint8 for .aek files",
         ),
         (["compress", "pictures", "--out", "new.npy", "--append"], "--append: expected an --out that ends in .aek"),
         (["compress", "pictures", "--out", "codes.aek", "--append", "--overwrite"], "and no --overwrite"),
@@ -182,8 +182,8 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
         (["compress", "pictures", "--out", "broken.aek", "--append"], "broken.aek is cut short or damaged"),
         (["compress", "pictures", "--out", "new.aek", "--model", "old"], "expected frequency tables"),
         (["compress", "pictures", "--out", "folder.aek", "--append"], "found a folder"),
-        (["reconstruct", "codes.aek", "--no-index"], "--no-index: expected codes kept as .npy"),
-        (["reconstruct", "array.npy", "--salvage"], "--salvage: expected an archive"),
+        (["reconstruct", "codes.aek", "--no-index"], "--no-index: expected codes stored as .npy"),
+        (["reconstruct", "array.npy", "--salvage"], "--salvage: expected codes stored as .aek"),
         (["reconstruct", "codes.aek", "--only", "c/*"], "--only: expected a pattern that paths in codes.aek match"),
         (["reconstruct", "plain.aek", "--only", "*"], "--only: expected codes of images that have paths"),
         (["reconstruct", "plain.aek", "--original-size"], "--original-size: expected codes of a folder"),
@@ -250,9 +250,8 @@ def many(tmp_path: Path) -> bytes:
 def test_a_killed_append_leaves_the_old_archive_and_another_can_go_on(many: bytes, aekit: Run) -> None:
     with running_append() as running:
         said = one_line_error(aekit("compress", "few.npy", "--out", "codes.aek", "--append"))
-        assert (
-            said == "aekit: codes.aek: expected one job that writes it, found another at work; wait until it has ended"
-        )
+        wanted = f"found another at work (process {running.pid}); wait until it has ended"
+        assert said == f"aekit: codes.aek: expected one job that writes it, {wanted}"
         time.sleep(0.3)
         assert running.poll() is None
         running.kill()
@@ -301,18 +300,18 @@ def test_of_an_append_whole_blocks_are_kept_and_known_failures_cost_none_of_them
     source, out, codec = open_source("pictures"), Path("codes.aek"), Interrupted.load(TINY, "cpu")
     codec.left = images
     with pytest.raises(KeyboardInterrupt) as caught:
-        jobs.compress(source, out, codec, append=True, batch_size=100)
+        jobs.compress(source, out, codec, jobs.JobOptions(batch_size=100), append=True)
     notes = getattr(caught.value, "__notes__", [])
     said = int(notes[0].split()[0].replace(",", "")) if notes else 0
     assert kept - 120 < said <= kept  # the block began with what the archive held
     assert out.with_name("codes.aek.journal").exists() == (kept > 0)
     codec.left = 0  # stopped again at once: what was kept stays kept
     with pytest.raises(KeyboardInterrupt) as caught:
-        jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
+        jobs.compress(source, out, codec, jobs.JobOptions(batch_size=100, resume=True), append=True)
     notes = getattr(caught.value, "__notes__", [])
     assert notes == ([f"{said:,} inputs are done and kept: --resume goes on with the others"] if said else [])
     codec = Codec.load(TINY, "cpu")
-    done = jobs.compress(source, out, codec, append=True, batch_size=100, resume=True)
+    done = jobs.compress(source, out, codec, jobs.JobOptions(batch_size=100, resume=True), append=True)
     assert done.resumed == said
     assert out.read_bytes() == Path("whole.aek").read_bytes()
 

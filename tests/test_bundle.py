@@ -1,7 +1,11 @@
 """bundle: a model folder that is whole opens; one that is not says what is wrong with it."""
 
+import base64
 import json
 import os
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +159,19 @@ def test_a_named_pipe_in_a_model_folder_is_refused_without_waiting(model: Path, 
     os.mkfifo(model / name)
     with pytest.raises(BundleError, match=rf"{name}: expected .*, found a named pipe, not a regular file"):
         use(model)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
+@pytest.mark.parametrize("text", [b"[" + b"[]," * 20_000_000 + b"0]", b'{"dimensions": [' + b"0," * 20_000_000])
+def test_tables_that_unpack_to_gigabytes_are_refused_in_little_memory(model: Path, text: bytes) -> None:
+    rewrite(model, tables=base64.b64encode(zlib.compress(text, 9)).decode())
+    code = (
+        "import re\nfrom pathlib import Path\nfrom aekit.codes.tables import read_tables\n"
+        "from aekit.errors import BundleError\nfrom aekit.model.bundle import Bundle\n"
+        f"try: read_tables(Bundle.read(Path({str(model)!r})))\nexcept BundleError as error: print(error)\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said, peak = done.stdout.splitlines()
+    assert "tables: expected packed frequency tables, found a stream that is cut short or too long" in said
+    assert int(peak) < 150_000  # KB; parsed whole, the values would take over 1 GB

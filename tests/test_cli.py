@@ -111,8 +111,8 @@ def test_denoise_lists_what_it_skips_and_says_what_the_model_is_for(aekit: Run, 
     assert (made["out"], made["images"], made["provider"]) == ("clean", 12, "cpu")
     assert made["skipped"] == [{"path": "b/bad.png", "error": "empty file"}]
     assert done.stderr.splitlines() == [
-        f"warning: {TINY} was trained for the objective plain, not to take noise away: "
-        "for that train with --objective denoising",
+        f"warning: {TINY} was trained for the objective plain, not to remove noise: "
+        "train one with --objective denoising",
         "skipped b/bad.png: empty file",
     ]
     assert set(tree(tmp_path / "clean")) == {*tree(pictures), "aekit.json"} - {"b/bad.png"}
@@ -123,7 +123,7 @@ def test_sample_draws_one_picture(tmp_path: Path, pictures: Path) -> None:
     common = ("--out", out, "--model", TINY, "--provider", "cpu")
     status, said = invoke("sample", *common, "--n", 7, "--json")
     warned, made = said.splitlines()  # the first on stderr
-    assert "was not trained to be drawn from" in warned
+    assert "has no prior, so some images look unlikely" in warned
     assert (status, {**json.loads(made), "out": ""}) == (
         0,
         {
@@ -199,7 +199,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["compress", "bombs", "--out", "codes.npy", "--model", TINY], "over 89,478,485 pixels"),
         (
             ["info", "nowhere"],
-            "nowhere: expected a model folder, codes (NAME.npy) or an archive (NAME.aek), found nothing",
+            "nowhere: expected a model folder or a code file, NAME.npy or NAME.aek, found nothing",
         ),
     ]:
         assert said in one_line_error(aekit(*arguments))
@@ -233,7 +233,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["info", "codes.jsonl"], "found another file; the codes are codes.npy"),
         (
             ["info", "cut.npy"],
-            "cut.npy: expected what a job has finished, found a job that was cut short; run it",
+            "cut.npy: expected a finished output, found an interrupted job; run it",
         ),
         (["evaluate", "pictures", "--run", "nowhere"], "--run nowhere: expected the model's run folder, found nothing"),
         (["compress", "x.tar", "--out", "new.npy"], "found a .tar file; unpack it first"),
@@ -248,7 +248,10 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["sample", "--out", "new.png", "--interpolate", "there.png", "no.png"], "no.png: No such file"),
         (["sample", "--out", "new.png", "--interpolate", "bad/x.png", "there.png"], "x.png: empty file"),
         (["sample", "--out", "new.png", "--interpolate", "a", "b", "--n", "1"], "--n: expected 2 to 10,000"),
-        (["sample", "--out", "new.png", "--interpolate", "a", "b", "--seed", "1"], "--seed: expected none"),
+        (
+            ["sample", "--out", "new.png", "--interpolate", "a", "b", "--seed", "1"],
+            "--seed: expected no seed",
+        ),
         (["export", "nowhere", "--out", "pictures"], "it holds no model.json"),
     ],
 )
@@ -338,3 +341,13 @@ def test_json_has_no_infinities() -> None:
 
 def test_durations_read_as_clocks() -> None:
     assert [duration(seconds) for seconds in (0, 59.6, 3600, 3723)] == ["0:00", "1:00", "1:00:00", "1:02:03"]
+
+
+@pytest.mark.parametrize(("words", "expected"), [("aekit comp", {"compress"}), ("aekit info --js", {"--json"})])
+def test_a_shell_completes_commands_and_options(words: str, expected: set[str]) -> None:
+    program = "import sys; sys.argv[0] = 'aekit'; from aekit.cli import main; main()"
+    asked = {"_AEKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True, text=True, timeout=60
+    )
+    assert set(done.stdout.split()) == expected, done.stderr

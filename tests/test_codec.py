@@ -11,7 +11,7 @@ from conftest import TINY, made_images
 
 from aekit.errors import OptionError, ShapeError
 from aekit.evaluation.metrics import mse
-from aekit.model import codec
+from aekit.model import sessions
 from aekit.model.codec import DTYPES, Codec
 
 IMAGES = made_images(40, seed=5)
@@ -85,7 +85,7 @@ def test_threads_that_share_a_codec_get_the_same_results(tiny_codec: Codec) -> N
 
     def together(_: int) -> object:
         barrier.wait()
-        return shared._session("encoder")
+        return shared._sessions.session("encoder")
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(map(id, pool.map(together, range(8))))) == 1
@@ -107,7 +107,7 @@ def test_processes_get_the_same_results_however_they_start(tiny_codec: Codec, me
 def test_a_fork_while_another_thread_loads_a_graph_does_not_hang(tiny_codec: Codec) -> None:
     if "fork" not in get_all_start_methods():
         pytest.skip("this system has no fork")
-    with codec._opening, get_context("fork").Pool(1) as pool:  # as if a thread were loading
+    with sessions._opening, get_context("fork").Pool(1) as pool:  # as if a thread were loading
         codes = pool.apply_async(tiny_codec.encode, [IMAGES]).get(timeout=60)
     np.testing.assert_array_equal(codes, tiny_codec.encode(IMAGES))
 
@@ -164,3 +164,18 @@ def test_options_are_checked(tiny_codec: Codec) -> None:
     for batch_size in (0, -1):
         with pytest.raises(OptionError, match="1 or more"):
             tiny_codec.encode(IMAGES, batch_size=batch_size)
+
+
+def test_a_codec_gives_back_the_threads_it_took() -> None:
+    codec = Codec.load(TINY, "cpu", threads=6, parallel_batches=2)
+    assert (codec.threads, codec.parallel_batches, codec.threads_per_batch) == (6, 2, 3)
+    assert Codec.load(TINY).threads is None
+    assert Codec.load(TINY, threads=1, parallel_batches=4).threads_per_batch == 1
+
+
+@pytest.mark.parametrize("number", [0, -1, 4097, 10**31])
+def test_threads_and_batches_beyond_reason_are_refused(number: int) -> None:
+    with pytest.raises(OptionError, match="threads: expected 1 to 4,096"):
+        Codec.load(TINY, threads=number)
+    with pytest.raises(OptionError, match="parallel batches: expected 1 to 4,096"):
+        Codec.load(TINY, parallel_batches=number)

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_spec import JUNK
 
-from aekit.codes.npy import CodeFile, CodeWriter, index_path
+from aekit.codes.npy import CodeFile, index_path
+from aekit.codes.npy_format import CodeWriter
 from aekit.errors import AekitError, CodesError, ModelMismatch
 from aekit.images.records import Record, check_relative
 from aekit.model.bundle import Bundle

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, tree, write_pictures
+from conftest import TINY, split_options, tree, write_pictures
 from PIL import Image
 from test_jobs import IMAGES, back, pixels
 
@@ -14,12 +14,13 @@ from aekit import jobs
 from aekit.errors import AekitError, OptionError, OutputError
 from aekit.images.sources import ArraySource, open_source
 from aekit.images.writing import MARKER
-from aekit.jobs.job import Summary
+from aekit.jobs import JobOptions, Summary
 from aekit.model.codec import Codec
 
 
 def cleaned(source: Path, out: Path, codec: Codec, **options: Any) -> Summary:
-    return jobs.denoise(open_source(str(source)), out, codec, **options)
+    shared, own = split_options(options)
+    return jobs.denoise(open_source(str(source)), out, codec, shared, **own)
 
 
 def test_denoise_writes_what_the_model_makes_of_each_image(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> None:
@@ -47,7 +48,7 @@ def test_denoise_is_compress_and_reconstruct_in_one(codes: Path, pictures: Path,
 
 
 def test_denoise_of_an_array_numbers_the_files(tmp_path: Path, tiny_codec: Codec) -> None:
-    jobs.denoise(ArraySource("a", IMAGES), tmp_path / "out", tiny_codec, batch_size=5)
+    jobs.denoise(ArraySource("a", IMAGES), tmp_path / "out", tiny_codec, JobOptions(batch_size=5))
     names = [f"{row:06d}.png" for row in range(12)]
     wanted = tiny_codec.reconstruct(IMAGES, batch_size=5)
     np.testing.assert_array_equal(pixels(tmp_path / "out", names), wanted)

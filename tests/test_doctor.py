@@ -1,6 +1,7 @@
 """doctor: what it says of this install is so, and what is wrong with one it says."""
 
 import shutil
+import tempfile
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_a_device_with_one_graph_is_well(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     assert replace(report, wheels=("onnxruntime",)).problems == ()
     both = replace(report, wheels=("onnxruntime", "onnxruntime-gpu"))
-    assert "2 onnxruntime wheels (onnxruntime, onnxruntime-gpu) where one is right" in both.problems[0]
+    assert "2 onnxruntime wheels (onnxruntime, onnxruntime-gpu), expected one" in both.problems[0]
     assert "usage data" in replace(report, wheels=("onnxruntime",), telemetry=True).problems[0]
     broken = replace(report, wheels=("onnxruntime",), trials=(Trial("encoder", "cpu", "no kernel", {}),))
     assert broken.problems == ("encoder: no kernel",)
@@ -49,14 +50,48 @@ def test_what_is_wrong_is_said(report: Report, monkeypatch: pytest.MonkeyPatch) 
     assert replace(broken, trials=(Trial("encoder", "openvino", "no kernel", {}),)).problems == ()
 
 
+def install(place: Path, name: str, version: str) -> None:
+    """Put a distribution's metadata where Python finds it."""
+    folder = place / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
 def test_a_second_wheel_in_the_environment_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("onnxruntime_gpu", "onnxruntime_extensions"):
-        folder = tmp_path / f"{name}-1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+    install(tmp_path, "onnxruntime-gpu", "1.0")
+    install(tmp_path, "onnxruntime-extensions", "1.0")
     monkeypatch.syspath_prepend(str(tmp_path))
     wheels = examine(None).wheels
     assert "onnxruntime-gpu" in wheels and "onnxruntime-extensions" not in wheels
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "plugin"),
+    [
+        ("onnxruntime-ep-webgpu", "0.1.0", True),
+        ("onnxruntime-qnn", "2.0.0", True),
+        ("onnxruntime-qnn", "2.3.1rc1", True),
+        ("onnxruntime-qnn", "1.24.4", False),
+        ("onnxruntime-openvino", "1.24.1", False),
+    ],
+)
+def test_plugin_providers_are_no_colliding_wheels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str, plugin: bool
+) -> None:
+    install(tmp_path, name, version)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = examine(None)
+    assert (name in found.plugins, name in found.wheels) == (plugin, not plugin)
+    assert (found.problems == ()) == plugin
+
+
+def test_without_a_folder_for_temporary_files_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    trials = examine(Bundle.read(TINY)).trials
+    assert {trial.problem for trial in trials} == {
+        "no folder for temporary files can be written; set TMPDIR to one that can"
+    }
 
 
 def test_the_command_with_and_without_a_model(aekit: Run) -> None:

@@ -14,7 +14,7 @@ from test_bundle import rewrite
 from aekit import jobs
 from aekit.codes.tables import read_tables
 from aekit.evaluation import report
-from aekit.evaluation.codecs import CODECS, FILES, available, cheapest, code, codecs_at, mosaic
+from aekit.evaluation.codecs import CODECS, FILES, available, cheapest, codecs_at, mosaic, write_and_read
 from aekit.images.decode import Pixels
 from aekit.images.sources import ArraySource
 from aekit.model.codec import Codec
@@ -30,7 +30,7 @@ def test_pillow_itself_writes_these() -> None:
 
 @pytest.mark.parametrize("images", [GRAY, COLOUR], ids=["gray", "colour"])
 def test_sizes_and_errors_are_those_of_the_files(images: Pixels) -> None:
-    coded = code(BY_NAME["JPEG"], images[:3], 3, 20)
+    coded = write_and_read(BY_NAME["JPEG"], images[:3], 3, 20)
     size, error = 0, 0.0
     for image in images[:3]:
         file = io.BytesIO()
@@ -39,7 +39,7 @@ def test_sizes_and_errors_are_those_of_the_files(images: Pixels) -> None:
         error += float(np.square(np.asarray(Image.open(file)).reshape(image.shape).astype(float) - image).mean())
     assert coded.bytes_per_image == size / 3
     assert coded.mse == pytest.approx(error / 3 / 255**2)
-    assert code(BY_NAME["PNG"], images, 30, None).mse == 0
+    assert write_and_read(BY_NAME["PNG"], images, 30, None).mse == 0
 
 
 @pytest.mark.parametrize("images", [GRAY, COLOUR], ids=["gray", "colour"])
@@ -52,8 +52,8 @@ def test_the_setting_found_is_the_coarsest_that_is_good_enough(images: Pixels, n
     assert found is not None
     assert found.quality is not None
     assert found.mse <= 0.002
-    assert found == code(codec, whole, 25, found.quality, chroma)
-    assert code(codec, whole, 25, found.quality - 1, chroma).mse > 0.002
+    assert found == write_and_read(codec, whole, 25, found.quality, chroma)
+    assert write_and_read(codec, whole, 25, found.quality - 1, chroma).mse > 0.002
 
 
 def test_of_two_resolutions_of_colour_the_cheaper_counts() -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from aekit.errors import ImageError, ShapeError, SourceError
-from aekit.images.decode import Pixels, decode_file, find_images, fit_array
+from aekit.images.decode import Pixels, decode_file, fit_array
+from aekit.images.paths import find_images
 from aekit.images.sources import FolderSource, read_files
 from aekit.spec import Geometry
 

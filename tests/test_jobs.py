@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Run, made_images, one_line_error, tree, write_pictures
+from conftest import TINY, Run, made_images, one_line_error, split_options, tree, write_pictures
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,16 +17,18 @@ from aekit import jobs
 from aekit.codes.npy import CodeFile, index_path
 from aekit.errors import AekitError, CodesError, ImageError, ModelMismatch, OptionError, OutputError, SourceError
 from aekit.images.decode import Pixels
+from aekit.images.picture_names import png_paths
 from aekit.images.sources import ArraySource, open_source
-from aekit.images.writing import MARKER, png_paths
-from aekit.jobs.job import Summary
+from aekit.images.writing import MARKER
+from aekit.jobs import JobOptions, Summary
 from aekit.model.codec import DTYPES, Codec
 
 IMAGES = made_images(12)
 
 
 def back(codes: Path, out: Path, codec: Codec, **options: Any) -> Summary:
-    return jobs.reconstruct(CodeFile.open(codes), out, codec, **options)
+    shared, own = split_options(options)
+    return jobs.reconstruct(CodeFile.open(codes), out, codec, shared, **own)
 
 
 def pixels(folder: Path, names: list[str]) -> Pixels:
@@ -45,9 +47,8 @@ def test_a_folder_there_and_back(pictures: Path, tmp_path: Path, tiny_codec: Cod
         open_source(str(pictures)),
         tmp_path / "codes.npy",
         tiny_codec,
+        JobOptions(batch_size=5, progress=seen.append),
         dtype=dtype,
-        batch_size=5,
-        progress=seen.append,
     )
     assert (summary.images, summary.skipped, summary.provider, seen) == (12, (), "cpu", [5, 10, 12])
     assert summary.bytes == (tmp_path / "codes.npy").stat().st_size
@@ -66,7 +67,7 @@ def test_one_image_is_enough(tmp_path: Path, tiny_codec: Codec) -> None:
 
 
 def test_an_array_there_and_back(tmp_path: Path, tiny_codec: Codec) -> None:
-    jobs.compress(ArraySource("a", IMAGES), tmp_path / "codes.npy", tiny_codec, batch_size=5)
+    jobs.compress(ArraySource("a", IMAGES), tmp_path / "codes.npy", tiny_codec, JobOptions(batch_size=5))
     assert index_path(tmp_path / "codes.npy").read_bytes().count(b"\n") == 1
     summary = back(tmp_path / "codes.npy", tmp_path / "images.npy", tiny_codec, batch_size=5)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
@@ -153,7 +154,7 @@ def test_colliding_names_are_written_and_none_is_lost(tmp_path: Path, tiny_codec
 
 def test_a_bad_image_is_skipped_and_listed(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> None:
     (pictures / "a/002.png").write_bytes(b"")
-    summary = jobs.compress(open_source(str(pictures)), tmp_path / "codes.npy", tiny_codec, batch_size=2)
+    summary = jobs.compress(open_source(str(pictures)), tmp_path / "codes.npy", tiny_codec, JobOptions(batch_size=2))
     assert (summary.images, [(bad.path, bad.error) for bad in summary.skipped]) == (11, [("a/002.png", "empty file")])
     lines = [json.loads(line) for line in index_path(summary.out).read_text().splitlines()[1:]]
     assert lines[1] == {"path": "a/002.png", "error": "empty file"}
@@ -165,7 +166,7 @@ def test_a_bad_image_is_skipped_and_listed(pictures: Path, tmp_path: Path, tiny_
 def test_a_batch_of_bad_images_alone_is_no_end(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> None:
     for path in (pictures / "a").iterdir():
         path.write_bytes(b"")
-    summary = jobs.compress(open_source(str(pictures)), tmp_path / "codes.npy", tiny_codec, batch_size=3)
+    summary = jobs.compress(open_source(str(pictures)), tmp_path / "codes.npy", tiny_codec, JobOptions(batch_size=3))
     assert (summary.images, len(summary.skipped)) == (6, 6)
 
 
@@ -185,7 +186,8 @@ def failing_compress(case: str, pictures: Path, out: Path, codec: Codec, **optio
         "batch": {"batch_size": 0},
         "on-error": {"on_error": "stop"},
     }.get(case, {})
-    jobs.compress(open_source(str(pictures)), out, codec, **{"batch_size": 4, "progress": stop, **options})
+    shared, own = split_options({"batch_size": 4, "progress": stop, **options})
+    jobs.compress(open_source(str(pictures)), out, codec, shared, **own)
 
 
 @pytest.mark.parametrize(
@@ -233,12 +235,12 @@ def test_an_output_must_be_an_npy_and_free(codes: Path, pictures: Path, tmp_path
         jobs.compress(source, codes, tiny_codec)
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(OutputError, match="found a folder"):
-        jobs.compress(source, tmp_path / "folder.npy", tiny_codec, overwrite=True)
+        jobs.compress(source, tmp_path / "folder.npy", tiny_codec, JobOptions(overwrite=True))
     codes.unlink()
     with pytest.raises(OutputError, match=r"codes\.jsonl.*--overwrite"):  # the index alone is in the way too
         jobs.compress(source, codes, tiny_codec)
     assert tree(tmp_path) == {name: data for name, data in before.items() if name != "codes.npy"}
-    jobs.compress(source, codes, tiny_codec, overwrite=True, dtype="uint8")
+    jobs.compress(source, codes, tiny_codec, JobOptions(overwrite=True), dtype="uint8")
     assert CodeFile.open(codes).codes.dtype == np.uint8
 
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("_version", "errors", "files"),
-    ("spec", "workers", "json_files"),
+    ("spec", "registry", "workers", "json_files"),
     ("outputs",),
     ("images", "runs"),
     ("pca", "model"),

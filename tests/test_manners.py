@@ -103,6 +103,15 @@ def test_a_reader_that_left_is_no_failure_and_a_full_disk_is_one(tmp_path: Path)
 
 
 @POSIX
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("options", ["--help", "compress --help", "--version"])
+def test_help_that_can_not_be_printed_is_one_line(tmp_path: Path, options: str) -> None:
+    done = shell(f"$AEKIT {options} > /dev/full", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "aekit: stdout could not be written: found No space left on device\n"
+
+
+@POSIX
 def test_closed_streams_never_give_their_number_to_an_output(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", made_images(5))
     for name, streams in (("open", ""), ("closed", "<&- >&- 2>&-")):
@@ -135,7 +144,99 @@ def test_any_encoding_of_the_streams_will_do(tmp_path: Path, encoding: str) -> N
     assert said.startswith("aekit: ") and "Traceback" not in said
 
 
+# --- paths and memory that the system refuses
+
+
+LONG_NAME = "x" * 300
+REFUSED = [
+    *[(f"{command} {LONG_NAME}", "File name too long") for command in ("info", "info --json")],
+    (f"doctor --model {LONG_NAME}", "File name too long"),
+    (f"evaluate in.npy --model {LONG_NAME}", "File name too long"),
+    (f"evaluate in.npy --model $TINY --out {LONG_NAME}", "File name too long"),
+    (f"evaluate in.npy --model $TINY --run {LONG_NAME}", "File name too long"),
+    (f"evaluate {LONG_NAME} --model $TINY", "File name too long"),
+    (f"sample --model $TINY --out {LONG_NAME}.png", "File name too long"),
+    (f"sample --model $TINY --out o.png --interpolate {LONG_NAME} in.npy", "File name too long"),
+    (f"compress {LONG_NAME} --model $TINY --out o.npy", "File name too long"),
+    (f"compress in.npy --model $TINY --out {LONG_NAME}.npy", "File name too long"),
+    ("info loop", "nothing there"),
+    ("info loop/x.aek", "Too many levels of symbolic links"),
+    ("compress loop --model $TINY --out o.npy", ""),
+    ("info in.npy/x", "nothing there"),
+    ("doctor --model in.npy/x", ""),
+]
+
+
+@POSIX
+@pytest.mark.parametrize(("line", "said"), REFUSED, ids=[line.replace(LONG_NAME, "LONG") for line, _ in REFUSED])
+def test_a_path_that_the_system_refuses_is_one_line_that_names_it(tmp_path: Path, line: str, said: str) -> None:
+    np.save(tmp_path / "in.npy", made_images(5))
+    (tmp_path / "loop").symlink_to("loop")
+    done = shell(f"$AEKIT {line}", tmp_path)
+    assert "Traceback" not in done.stderr and said in done.stderr
+    if said:
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert any(name in done.stderr for name in (LONG_NAME, "loop", "in.npy/x"))
+
+
+@POSIX
+@pytest.mark.parametrize("line", ["info codes.npy", "compress in.npy --out o.npy --model $TINY", "doctor --help"])
+def test_a_working_folder_that_is_gone_is_no_traceback(tmp_path: Path, line: str) -> None:
+    (tmp_path / "gone").mkdir()
+    root = Path(__file__).parent.parent
+    done = shell(f"cd gone; rmdir ../gone; PYTHONPATH={root} $AEKIT {line}", tmp_path)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (0 if "--help" in line else 1), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory that holds")
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", np.zeros((600_000, 16, 16), np.uint8))
+    program = (
+        "import resource, sys, aekit.model.codec, aekit.evaluation.report, aekit.model.providers, aekit.cli\n"
+        "aekit.model.providers.onnxruntime()\n"
+        "now = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (now + 300_000_000,) * 2)\n"
+        "aekit.cli.main()"
+    )
+    options = ["evaluate", "in.npy", "--model", TINY, "--threads", "1"]
+    done = subprocess.run([sys.executable, "-c", program, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "aekit: not enough memory; free some, or use a machine with more\n"
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_answered_while_a_worker_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    write_pictures(tmp_path / "in", 3000)
+    started = [*AEKIT, "compress", "in", "--out", "o.npy", "--model", TINY, "--workers", "2", "--batch-size", "16"]
+    with subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+        while not (workers := children.read_text().split()):
+            time.sleep(0.01)
+        for worker in workers:
+            os.kill(int(worker), signal.SIGSTOP)
+        time.sleep(1)  # until it waits for the stopped workers
+        running.send_signal(number)
+        began = time.monotonic()
+        _, said = running.communicate(timeout=30)
+    assert time.monotonic() - began < 3
+    assert running.returncode == 130 and "interrupted" in said
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
 # --- places
+
+
+def test_no_folder_for_temporary_files_is_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", made_images(5))
+    program = (
+        "import sys, tempfile, aekit.cli\ntempfile._candidate_tempdir_list = lambda: ['/nowhere']\naekit.cli.main()"
+    )
+    options = ["evaluate", "in.npy", "--model", TINY]
+    done = subprocess.run([sys.executable, "-c", program, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "aekit: no folder for temporary files can be written; set TMPDIR to one that can\n"
 
 
 @POSIX

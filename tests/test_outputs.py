@@ -1,5 +1,6 @@
 """outputs: whole or not at all, and nothing is removed that aekit did not make."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from aekit.outputs.staging import check_folder_free, check_free, staged_file, st
 MARKER = "aekit.json"
 
 
-def fill(folder: Path, text: str = "old", marker: str = MARKER) -> Path:
+OLD = json.dumps({"made_by": "aekit 0.1 denoise", "model_id": "0123456789abcdef", "images": 2})
+"""The marker of a folder of pictures that aekit made."""
+
+
+def fill(folder: Path, text: str = OLD, marker: str = MARKER) -> Path:
     folder.mkdir(parents=True)
     (folder / marker).write_text(text)
     return folder
@@ -69,7 +74,7 @@ def test_a_folder_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path)
     with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "out", MARKER, overwrite=True) as part:
         (part / "a.png").touch()
         raise KeyboardInterrupt
-    assert tree(tmp_path) == {"out/aekit.json": b"old"}
+    assert tree(tmp_path) == {"out/aekit.json": OLD.encode()}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -93,10 +98,11 @@ def test_what_aekit_did_not_make_is_never_replaced(tmp_path: Path, overwrite: bo
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("inside", ["thesis.tex", MARKER])  # a user may keep an older output of aekit's there
 @pytest.mark.parametrize("name", ["out.part", "out.old"])
-def test_a_neighbour_with_a_working_name_is_never_removed(tmp_path: Path, name: str) -> None:
+def test_a_neighbour_with_a_working_name_is_never_removed(tmp_path: Path, name: str, inside: str) -> None:
     fill(tmp_path / "out")
-    fill(tmp_path / name, marker="thesis.tex")
+    fill(tmp_path / name, marker=inside)
     before = tree(tmp_path)
     opened = staged_folder(tmp_path / "out", MARKER, overwrite=True)
     with pytest.raises(OutputExists, match=rf"{name}.*aekit did not make it"), opened as part:
@@ -105,12 +111,11 @@ def test_a_neighbour_with_a_working_name_is_never_removed(tmp_path: Path, name: 
 
 
 def test_what_a_killed_job_left_is_cleared(tmp_path: Path) -> None:
-    fill(tmp_path / "out.old")
     fill(tmp_path / "out")
     staging = staged_folder(tmp_path / "out", MARKER, overwrite=True)
     killed = staging.__enter__()  # and never left
     (killed / "half.png").touch()
-    fill(tmp_path / "out.old")
+    (fill(tmp_path / "out.old") / ".aekit-old").touch()
     with staged_folder(tmp_path / "out", MARKER, overwrite=True) as part:
         assert not (part / "half.png").exists()
         (part / MARKER).write_text("new")
@@ -150,12 +155,22 @@ def test_a_kill_at_a_rename_loses_neither_the_old_folder_nor_the_next_job(tmp_pa
     assert tree(tmp_path) == {"out/aekit.json": b"new"}
 
 
-def test_links_in_an_old_folder_are_never_followed(tmp_path: Path) -> None:
+def test_links_in_an_old_folder_are_never_followed_and_aekit_did_not_make_them(tmp_path: Path) -> None:
     (tmp_path / "else" / "where").mkdir(parents=True)
     (tmp_path / "else" / "where" / "x.png").write_text("mine")
     fill(tmp_path / "out")
     (tmp_path / "out" / "a").symlink_to(tmp_path / "else" / "where", target_is_directory=True)
     (tmp_path / "out" / "b.png").symlink_to(tmp_path / "else" / "where" / "x.png")
+    before = tree(tmp_path)
+    for link in ("a", "b.png"):
+        opened = staged_folder(tmp_path / "out", MARKER, overwrite=True)
+        with pytest.raises(OutputExists, match=f"aekit did not write {link}"), opened:
+            pass
+        assert tree(tmp_path) == before
+        (tmp_path / "out" / link).unlink()
+    (tmp_path / "out.part").mkdir()  # left by a killed job, where links were put in afterwards
+    (tmp_path / "out.part" / ".aekit-part").touch()
+    (tmp_path / "out.part" / "a").symlink_to(tmp_path / "else" / "where", target_is_directory=True)
     with staged_folder(tmp_path / "out", MARKER, overwrite=True) as part:
         (part / MARKER).write_text("new")
         (part / "a").mkdir()

@@ -20,6 +20,7 @@ from aekit.errors import BundleError
 from aekit.images.reading import plan_reading, reading
 from aekit.images.records import Block
 from aekit.images.sources import ArraySource, FolderSource, open_source
+from aekit.jobs import JobOptions
 from aekit.model.codec import Codec
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan
@@ -69,7 +70,7 @@ def test_code_files_are_the_same_bytes_however_they_are_made(mixed: FolderSource
     made = set()
     for number, (workers, batch, runs) in enumerate([(0, 256, 1), (1, 5, 2), (2, 7, 1), (4, 16, 2)]):
         codec, out = Codec.load(TINY, "cpu", 2, runs), tmp_path / str(number) / "codes.npy"
-        summary = jobs.compress(mixed, out, codec, workers=workers, batch_size=batch)
+        summary = jobs.compress(mixed, out, codec, JobOptions(workers=workers, batch_size=batch))
         assert len(summary.skipped) == 9
         made.add(tuple(sorted(tree(out.parent).items())))
     assert len(made) == 1
@@ -88,7 +89,7 @@ if __name__ == "__main__":
     multiprocessing.get_context = lambda method: methods.append(method) or get(method)
     codec = Codec.load({str(TINY)!r})
     for name in ("a.npy", "b.npy"):
-        jobs.compress(open_source({str(mixed.root)!r}), Path(name), codec, workers=2)
+        jobs.compress(open_source({str(mixed.root)!r}), Path(name), codec, jobs.JobOptions(workers=2))
     print(*methods)
 """
     (tmp_path / "script.py").write_text(code)
@@ -106,7 +107,9 @@ def test_pictures_are_the_same_bytes_whoever_writes_them(pictures: Path, tiny_co
     made = []
     for workers in (0, 1, 2):
         out = tmp_path / f"back-{workers}"
-        jobs.reconstruct(CodeFile.open(tmp_path / "codes.npy"), out, tiny_codec, workers=workers, batch_size=5)
+        jobs.reconstruct(
+            CodeFile.open(tmp_path / "codes.npy"), out, tiny_codec, JobOptions(workers=workers, batch_size=5)
+        )
         made.append(tree(out))
     assert made[0] == made[1] == made[2]
     assert len(made[0]) == 13
@@ -143,7 +146,7 @@ def test_a_mapped_array_does_not_fill_the_memory(tmp_path: Path) -> None:
             "from aekit.model.codec import Codec; "
             "from aekit.images.sources import ArraySource, open_source; "
             f"source = open_source({str(array)!r}); source = ArraySource(source.name, source.array[:{rows}]); "
-            f"jobs.compress(source, Path('codes-{rows}.npy'), Codec.load({str(TINY)!r}), batch_size=4096)"
+            f"jobs.compress(source, Path('codes-{rows}.npy'), Codec.load({str(TINY)!r}), jobs.JobOptions(4096))"
         )
         child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
         _, status, usage = os.wait4(child.pid, 0)

@@ -166,14 +166,14 @@ def test_files_that_vanish_or_grow_after_they_were_listed_cost_a_line_at_most(wo
     (work / "in/a/006.png").mkdir()
     with (work / "in/a/008.png").open("ab") as file:
         file.write(b"more")
-    summary = jobs.compress(source, work / "codes.npy", Codec.load(TINY, "cpu", 1), workers=2)
+    summary = jobs.compress(source, work / "codes.npy", Codec.load(TINY, "cpu", 1), jobs.JobOptions(workers=2))
     skipped = {record.path: record.error for record in summary.skipped}
     assert skipped["a/004.png"] == "No such file or directory"
     assert skipped["a/006.png"] == "not a regular file"
     assert summary.images == 396
 
 
-def test_the_readme_tells_the_figures_of_the_last_whole_run() -> None:
+def test_the_docs_tell_the_figures_of_the_last_whole_run() -> None:
     root = Path(__file__).parent.parent
     results = json.loads((root / "benchmarks/results/faults.json").read_text())
     killed = {row["output"]: row["faults"] for row in results["rows"] if row["fault"] == "killed"}
@@ -184,4 +184,4 @@ def test_the_readme_tells_the_figures_of_the_last_whole_run() -> None:
     )
     total = results["total"]
     said = f"{total['faults']:,} faults in {total['jobs']:,} jobs over {results['images']:,} images each"
-    assert said in " ".join((root / "README.md").read_text().split())
+    assert said in " ".join((root / "docs/reliability.md").read_text().split())

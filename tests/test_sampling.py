@@ -20,7 +20,8 @@ from aekit.errors import AekitError, BundleError, ImageError, OptionError
 from aekit.evaluation.figures import check_grid, grid
 from aekit.model.bundle import Bundle
 from aekit.model.codec import BATCH_SIZE, Codec
-from aekit.model.sampling import MOST, MOST_COVARIANCE, LatentGaussian, interpolate, sample
+from aekit.model.interpolation import interpolate
+from aekit.model.sampling import MOST, MOST_COVARIANCE, LatentGaussian, sample
 from aekit.spec import Geometry
 
 

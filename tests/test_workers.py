@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aekit.errors import WorkerError
+from aekit.errors import OptionError, WorkerError
 from aekit.workers import HERE, Plan, pool
 
 PLANS = [HERE, Plan("threads", 3), Plan("processes", 2, "fork"), Plan("processes", 2, "spawn")]
@@ -100,3 +100,36 @@ def test_no_process_is_left_when_work_is_given_up() -> None:
         next(workers.map(iter(range(100))))
         assert all(process.is_alive() for process in processes)
     assert not any(process.is_alive() for process in processes)
+
+
+def stop(number: int) -> int:
+    """Stop this process, as Ctrl-Z or a debugger would, on piece 1."""
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
+def test_a_stopped_process_does_not_hold_up_the_end() -> None:
+    began = time.monotonic()
+    with pool(stop, Plan("processes", 2, "fork")) as workers:
+        processes = [worker.process for worker in workers._workers]  # type: ignore[attr-defined]
+        assert next(workers.map(iter(range(9)))) == 0
+    assert time.monotonic() - began < 2
+    assert not any(process.is_alive() for process in processes)
+
+
+def exhaust(number: int) -> bytes:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("plan", PLANS[:3], ids=str)
+def test_no_memory_in_a_worker_is_a_memory_error_here(plan: Plan) -> None:
+    with pool(exhaust, plan) as workers, pytest.raises(MemoryError):
+        list(workers.map(iter(range(3))))
+
+
+@pytest.mark.parametrize("count", [0, 1025, 10**30])
+def test_a_number_of_workers_beyond_reason_starts_none(count: int) -> None:
+    with pytest.raises(OptionError, match="workers: expected 1 to 1,024"), pool(exhaust, Plan("processes", count)):
+        pass

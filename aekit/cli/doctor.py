@@ -1,4 +1,4 @@
-"""aekit doctor: what this install runs a model on."""
+"""aekit doctor: show what this install can run a model on."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from aekit.cli.common import JsonOption, ModelOption, emit, note
 
 
 def doctor(model: ModelOption = Path("model"), as_json: JsonOption = False) -> None:
-    """Say what this install offers, and on what a session on the model truly runs; exit status 1 if something is wrong.
+    """Check this install: versions, providers, and where the model really runs. Exit status 1 if something is wrong.
 
-    Without a model it looks at the install alone.
+    Without a model, only the install is checked.
     """
     from aekit.model.bundle import MANIFEST, Bundle
     from aekit.model.doctor import examine
@@ -21,11 +21,12 @@ def doctor(model: ModelOption = Path("model"), as_json: JsonOption = False) -> N
         f"aekit {report.aekit}, Python {report.python}, {report.system}, {report.cores} cores",
         "versions: " + ", ".join(f"{name} {version}" for name, version in report.versions.items()),
         f"onnxruntime wheel: {', '.join(report.wheels) or 'none'}",
+        *([f"plugin providers: {', '.join(report.plugins)}"] if report.plugins else []),
         f"telemetry: {'on' if report.telemetry else 'off'}",
         f"providers on offer: {', '.join(report.offered)}",
     ]
     if not there:
-        lines.append(f"no model at {model}: name one with --model to see what runs it")
+        lines.append(f"no model at {model}: give one with --model to see what runs it")
     for trial in report.trials:
         placed = ", ".join(f"{count} nodes on {name}" for name, count in trial.nodes.items())
         lines.append(f"{trial.graph} on {trial.provider}: {(trial.problem and f'no: {trial.problem}') or placed}")

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from aekit.cli.common import JsonOption, OverwriteOption, emit, need_extra, note
-from aekit.runs import FOLDER, LATEST, resolve_run
+from aekit.registry import objective_facts
+from aekit.runs import FOLDER, LATEST
 
 
 def export(
@@ -24,32 +25,30 @@ def export(
 ) -> None:
     """Export a run as encoder.onnx, decoder.onnx and model.json.
 
-    The graphs take and give uint8 pixels and any number of images. The export stands only if onnxruntime computes what
-    torch does, on the run's validation images.
+    The graphs take and return uint8 pixels and accept any number of images. The export succeeds only if onnxruntime
+    computes the same as torch on the run's validation images.
     """
     from aekit.model.bundle import MANIFEST
     from aekit.outputs.staging import check_folder_free
 
-    check_folder_free(out, MANIFEST, overwrite=overwrite)
+    check_folder_free(out, MANIFEST, overwrite=overwrite)  # before torch loads, which takes seconds
     need_extra("aekit export", "train", "torch", "onnx", "onnxscript", "safetensors")
-    from aekit.exporting.exporter import export_run
-    from aekit.training.checkpoint import Run
+    from aekit.exporting.command import export as export_model
 
-    opened = Run.read(resolve_run(run))
-    unfinished = opened.unfinished()
-    bundle = export_run(opened, opened.load_data(), out, variant=variant, overwrite=overwrite)
+    done = export_model(run, out, variant=variant, overwrite=overwrite)
+    bundle, unfinished = done.bundle, done.unfinished
     manifest = bundle.manifest
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
     parity, validation = manifest["parity"], manifest["validation"]
     lines = [
-        f"{out}: model {bundle.model_id} of {opened.path}, {bundle.variant}, {bundle.spec.geometry}, "
+        f"{out}: model {bundle.model_id} of {done.run}, {bundle.variant}, {bundle.spec.geometry}, "
         f"{bundle.spec.code_dim} numbers a code, encoder {sizes['encoder.onnx']:,} bytes, "
         f"decoder {sizes['decoder.onnx']:,}",
         f"parity with torch on {parity['images']} images: latents within {parity['latent_difference']:.1e} of their "
         f"range, {parity['codes_differing']} codes differ, pixels within {parity['image_levels']} of 255 levels",
     ]
-    if bundle.spec.objective == "rate":  # trained for codes that are rounded, as archives keep them
-        lines.append(f"validation MSE by codes in an archive: {validation['mse_uint8_codes']:.5f}")
+    if objective_facts(bundle.spec.objective).stores_uint8_only:
+        lines.append(f"validation MSE by codes in an archive: {validation['mse']:.5f}")
     else:
         lines.append(
             f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
@@ -62,7 +61,7 @@ def export(
         for name, cost in manifest.get("variants", {}).items()
     ]
     if unfinished:
-        note(f"warning: {opened.path} {unfinished}: these are its best weights so far")
+        note(f"warning: {done.run} {unfinished}: these are its best weights so far")
     # How the latents and codes are distributed are long texts of no use to a reader.
     facts = {name: value for name, value in manifest.items() if name not in ("latent", "tables")}
     emit({"out": str(out), "unfinished": unfinished, **facts}, lines, as_json)

@@ -1,8 +1,9 @@
-"""What users write for an option, read; each raises OptionError for what it can't read."""
+"""Read the texts that users write for options; each function raises OptionError for a text it can't read."""
 
 import re
 
 from aekit.errors import OptionError
+from aekit.registry import objective_with_option
 
 
 def options(texts: list[str] | None) -> dict[str, str] | None:
@@ -19,30 +20,21 @@ def options(texts: list[str] | None) -> dict[str, str] | None:
 def rate(
     weight: float | None, size: float | None, objective: str | None, options: dict[str, str] | None
 ) -> tuple[str | None, dict[str, str] | None]:
-    """The objective and its options with --lambda `weight` and --bytes `size` among them, which mean the objective
-    `rate`."""
+    """The objective and its options, with --lambda `weight` and --bytes `size` as options of the objective that has
+    them. Raises OptionError if another objective is asked for, or both are given."""
     given = {name: value for name, value in {"lambda": weight, "bytes": size}.items() if value is not None}
     if not given:
         return objective, options
     said = " and ".join(f"--{name}" for name in given)
-    if objective not in (None, "rate"):
-        raise OptionError(said, expected="--objective rate", found=f"--objective {objective}")
+    owner = objective_with_option("lambda")
+    if objective not in (None, owner):
+        raise OptionError(said, expected=f"--objective {owner}", found=f"--objective {objective}")
     if len(given) > 1 or {"lambda", "bytes"} & set(options or {}):
         raise OptionError("--lambda and --bytes", expected="one of them, once", found=f"{said} {options or ''}".strip())
     ((name, value),) = given.items()
     if not value > 0:
         raise OptionError(f"--{name}", expected="more than 0", found=f"{value:g}")
-    return "rate", {**(options or {}), name: repr(value)}
-
-
-def seconds(text: str | None) -> float | None:
-    """Seconds from a time such as 90s, 5m or 1h."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None or float(match[1]) <= 0:
-        raise OptionError("--budget", expected="a time such as 90s, 5m or 1h", found=repr(text))
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    return owner, {**(options or {}), name: repr(value)}
 
 
 def sizes(text: str | None) -> tuple[int, ...] | None:
@@ -51,16 +43,6 @@ def sizes(text: str | None) -> tuple[int, ...] | None:
         return None
     if text == "none":
         return ()
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise OptionError("--hidden", expected="sizes such as 512,256, or none", found=repr(text))
+    if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text):
+        raise OptionError("--hidden", expected="sizes such as 512,256, or none", found=repr(text)[:80])
     return tuple(map(int, text.split(",")))
-
-
-def size(text: str | None) -> tuple[int, int] | None:
-    """(height, width) from HEIGHTxWIDTH."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32", found=repr(text))
-    return int(match[1]), int(match[2])

@@ -5,74 +5,51 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import (
-    BatchOption,
-    JsonOption,
-    ModelOption,
-    OverwriteOption,
-    ProviderOption,
-    ResumeOption,
-    ThreadsOption,
-    WorkersOption,
-    finish,
-    note,
-    progress_line,
-)
+from aekit.cli.common import JobRequest, OriginalSizeOption, finish, job_command, note, progress_line
+from aekit.codes.formats import names, suffixes
+from aekit.images.picture_output import OUT_HELP
 
 
+@job_command(reads_images=False)
 def reconstruct(
-    codes: Annotated[Path, typer.Argument(help="Code file, as `aekit compress` writes it.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for PNG files, in the tree the images came from; or a name ending in .npy.")
-    ] = Path("reconstructed"),
-    model: ModelOption = Path("model"),
+    codes: Annotated[Path, typer.Argument(help=f"Code file, as `aekit compress` writes it: {names()}.")],
+    request: JobRequest,
+    out: Annotated[Path, typer.Option(help=OUT_HELP)] = Path("reconstructed"),
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="GLOB", help="Decode the images whose paths match alone, such as 'a/*.png'; * matches / too."
+            metavar="GLOB", help="Decode only the images whose paths match, such as 'a/*.png'; * matches / too."
         ),
     ] = None,
-    original_size: Annotated[
-        bool, typer.Option("--original-size", help="Scale each PNG to the size of the image it was made from.")
-    ] = False,
+    original_size: OriginalSizeOption = False,
     index: Annotated[
-        bool, typer.Option("--index/--no-index", help="Whether to check the model and take the names from the index.")
+        bool,
+        typer.Option(
+            "--index/--no-index",
+            help="Check the model and take the names from the index. --no-index decodes "
+            f"{suffixes('index_is_optional')} files that have lost their index.",
+        ),
     ] = True,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Take what is whole of an archive that was damaged or cut short (exit 3).")
+        bool,
+        typer.Option(
+            "--salvage",
+            help=f"Decode what is whole of a {suffixes('salvages')} file that is damaged or cut short (exit status 3).",
+        ),
     ] = False,
-    provider: ProviderOption = "auto",
-    threads: ThreadsOption = None,
-    batch_size: BatchOption = 256,
-    workers: WorkersOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-    as_json: JsonOption = False,
 ) -> None:
-    """Decode a code file or an archive to PNG files or to one array of images."""
+    """Decode a code file to PNG files or to one array of images."""
     from aekit import jobs
-    from aekit.codes.archive import Archive
     from aekit.codes.files import open_codes
-    from aekit.model.codec import Codec
-    from aekit.workers import cores
 
-    codec = Codec.load(model, provider, threads, runs=threads or cores())
-    with open_codes(codes, index=index, salvage=salvage) as opened, progress_line(len(opened), "decoding") as show:
-        loss = opened.loss if isinstance(opened, Archive) else None
+    codec = request.codec()
+    with open_codes(codes, index=index, salvage=salvage) as stored, progress_line(len(stored), "decoding") as show:
+        loss = getattr(stored, "loss", None)  # of the formats that can be salvaged
         summary = jobs.reconstruct(
-            opened,
-            out,
-            codec,
-            only=only,
-            original_size=original_size,
-            batch_size=batch_size,
-            workers=workers,
-            resume=resume,
-            overwrite=overwrite,
-            progress=show,
+            stored, out, codec, request.with_progress(show), only=only, original_size=original_size
         )
     if loss:
         note(f"lost from {codes}: {loss}")
-    finish(summary, "images", as_json)
+    finish(summary, "image", request.as_json)
     if loss:
         raise typer.Exit(3)

@@ -6,128 +6,37 @@ out. The header carries what ties the codes to their model and a CRC-32 of the r
 """
 
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 
-from aekit.errors import CodesError, ModelMismatch
+from aekit.errors import CodesError, ModelMismatch, SourceError, reason
+from aekit.files import open_regular
+from aekit.images.arrays import read_rows
+from aekit.images.paths import FILE, NOTHING, kind_of
 from aekit.images.records import Record, check_relative
+from aekit.json_files import parse_json, versioned
 from aekit.model.bundle import Bundle
 from aekit.model.codec import DTYPES, Codes
-from aekit.outputs.journal import Mark
-from aekit.outputs.staging import crc_of_range
 
 FORMAT_VERSION = 1
-_HEADER_BYTES = 1024
+HEADER_BYTES = 1024
 """The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
 _LINE_BYTES = 64 * 1024
 """More than any path takes; a longer line is read in parts, of which none is a line of an index."""
 
 
+_CHECKED_BYTES = 2**20
+"""Bytes of rows read at a time where their checksum alone is wanted."""
+
+
 def index_path(codes: Path) -> Path:
     """Where the index of codes.npy lies: codes.jsonl."""
     return codes.with_suffix(".jsonl")
-
-
-class CodeWriter:
-    """Writes codes.npy and its index row by row, in bounded memory; headers are completed by `finish`. Files that hold
-    something already are those of a job that is resumed."""
-
-    def __init__(self, array: BinaryIO, index: BinaryIO, bundle: Bundle, dtype: str, *, named: bool) -> None:
-        self._array, self._index = array, index
-        self._bundle, self._dtype, self._named = bundle, np.dtype(dtype), named
-        self._crc = self._index_crc = 0
-        self.dtype = dtype
-        """What codes are kept as."""
-        self.present: frozenset[str] = frozenset()
-        """Paths that the file held before: none, it is always made anew."""
-        self.held = 0
-        """Rows that it held before: none."""
-        self.count = 0
-        """Rows written."""
-        self._begin = self._write_headers()
-
-    def add(self, codes: Codes, records: Sequence[Record]) -> None:
-        """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
-        rows = np.ascontiguousarray(codes, self._dtype)
-        data = rows.data.cast("B") if rows.size else b""
-        self._crc = zlib.crc32(data, self._crc)
-        self._array.write(data)
-        row, lines = self.count, []
-        for record in records:
-            if record.error:
-                lines.append(json.dumps({"path": record.path, "error": record.error}))
-            else:  # the same by hand, in half the time: there may be millions
-                path = json.dumps(record.path)
-                lines.append(f'{{"row": {row}, "path": {path}, "width": {record.width}, "height": {record.height}}}')
-                row += 1
-        text = "".join(f"{line}\n" for line in lines).encode("ascii")
-        self._index_crc = zlib.crc32(text, self._index_crc)
-        self._index.write(text)
-        self.count += len(rows)
-
-    def mark(self, *, sync: bool) -> Mark:
-        """Hand what was added to the system, with `sync` to the disk, and sum it up for `restore`."""
-        for file in (self._array, self._index):
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        return {"rows": self.count, "crc": self._crc, "index": self._index.tell(), "index_crc": self._index_crc}
-
-    def restore(self, marks: Sequence[Mark]) -> int:
-        """Take over what the files hold as far as the marks' sums agree, and cut off the rest; returns how many do."""
-        kept, size = 0, self._dtype.itemsize * self._bundle.spec.code_dim
-        ends = self._begin, _HEADER_BYTES
-        for mark in marks:
-            found = [
-                crc_of_range(self._array, ends[0], to_rows := self._begin + mark["rows"] * size, self._crc),
-                crc_of_range(self._index, ends[1], mark["index"], self._index_crc),
-            ]
-            if found != [mark["crc"], mark["index_crc"]]:
-                break
-            kept, ends = kept + 1, (to_rows, mark["index"])
-            self.count, self._crc, self._index_crc = mark["rows"], mark["crc"], mark["index_crc"]
-        for file, end in zip((self._array, self._index), ends, strict=True):
-            file.truncate(end)
-            file.seek(end)
-        return kept
-
-    def finish(self) -> None:
-        """Fill in the headers' counts and bring both files to the disk."""
-        self._write_headers()
-        for file in (self._array, self._index):
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _write_headers(self) -> int:
-        """Returns where the rows begin."""
-        self._array.seek(0)
-        shape = (self.count, self._bundle.spec.code_dim)
-        # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
-        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._array, header)
-        begin = self._array.tell()
-        self._array.seek(0, os.SEEK_END)
-        facts = {
-            "format_version": FORMAT_VERSION,
-            "model_id": self._bundle.model_id,
-            "variant": self._bundle.variant,
-            "dtype": self._dtype.name,
-            "code_dim": self._bundle.spec.code_dim,
-            "count": self.count,
-            "named": self._named,
-            "crc32": self._crc,
-            "index_crc32": self._index_crc,
-        }
-        self._index.seek(0)
-        self._index.write(json.dumps(facts).ljust(_HEADER_BYTES - 1).encode("ascii") + b"\n")
-        self._index.seek(0, os.SEEK_END)
-        return begin
 
 
 @dataclass(frozen=True)
@@ -147,19 +56,18 @@ class CodeFile:
         Raises CodesError if either is missing, damaged, of a newer format, or does not fit the other.
         """
         path = Path(path)
-        if path.is_dir() or (path.exists() and path.suffix != ".npy"):
-            raise CodesError(
-                str(path),
-                expected="a code file, NAME.npy or NAME.aek",
-                found="a folder" if path.is_dir() else "a file of another kind",
-            )
+        kind = kind_of(path)
+        if kind == NOTHING:
+            raise CodesError(str(path), expected="a code file", found=NOTHING)
+        if kind != FILE or path.suffix != ".npy":
+            found = "a file of another kind" if kind == FILE else kind
+            raise CodesError(str(path)[:300], expected="a code file, NAME.npy or NAME.aek", found=found)
         try:
             codes = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise CodesError(str(path), expected="a code file", found="nothing there") from None
+            if isinstance(codes, np.ndarray) and not codes.flags.c_contiguous:
+                codes = np.load(path, allow_pickle=False)
         except Exception as error:  # numpy, zipfile and tokenize raise every kind of error on damaged bytes
-            reason = str(error).split("\n")[0][:160] or type(error).__name__
-            raise CodesError(str(path), expected="an array saved as .npy", found=reason) from error
+            raise CodesError(str(path), expected="an array saved as .npy", found=reason(error)) from error
         if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.name not in DTYPES:
             found = f"{codes.dtype} {list(codes.shape)}" if isinstance(codes, np.ndarray) else type(codes).__name__
             raise CodesError(str(path), expected=f"codes [n, D] of {', '.join(DTYPES)}", found=found)
@@ -183,18 +91,36 @@ class CodeFile:
         return self.header is not None and self.header["named"]
 
     def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes]:
-        """The codes in order, [at most `size`, code_dim] at a time; with `rows`, those alone.
+        """Yield the codes in order, [at most `size`, code_dim] at a time; with `rows`, ascending, those rows alone.
 
-        Raises CodesError after the last of all of them if they are not those the index was written for.
+        Raises CodesError if the codes are not those that the index was written for. That is known after the last
+        batch of all of them, and before the first one where `rows` are given.
         """
+        if rows is None:
+            yield from self._verified(size)
+            return
+        for _ in self._verified(max(_CHECKED_BYTES // max(self.codes[:1].nbytes, 1), 1)):
+            pass
+        for start in range(0, len(rows), size):
+            wanted = np.asarray(rows[start : start + size], np.int64)
+            runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+            yield np.concatenate([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])
+
+    def _verified(self, size: int) -> Iterator[Codes]:
+        """Yield all codes. Raises CodesError at the end if their checksum is not that of the index."""
         crc = 0
-        for start in range(0, len(self.codes if rows is None else rows), size):
-            wanted = slice(start, start + size) if rows is None else rows[start : start + size]
-            batch = np.ascontiguousarray(self.codes[wanted])
+        for start in range(0, len(self.codes), size):
+            batch = self._read(start, start + size)
             crc = zlib.crc32(batch.data.cast("B"), crc)
             yield batch
-        if self.header is not None and rows is None and self.header["crc32"] != crc:
+        if self.header is not None and self.header["crc32"] != crc:
             raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc}")
+
+    def _read(self, start: int, stop: int) -> Codes:
+        try:
+            return np.ascontiguousarray(read_rows(self.codes, start, stop, str(self.path)))
+        except SourceError as error:
+            raise CodesError(str(self.path), expected=error.expected, found=error.found) from error
 
     def records(self) -> Iterator[Record]:
         """The records of the images that have a row, in row order; nothing for codes of an array.
@@ -220,25 +146,22 @@ class CodeFile:
 
 
 def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
+    if (lies := kind_of(file)) not in (FILE, NOTHING):  # opening a pipe would wait for ever
+        raise CodesError(str(file), expected="the index of these codes", found=lies)
     try:
-        with file.open("rb") as lines:
-            header = json.loads(lines.readline(_HEADER_BYTES))
-    except FileNotFoundError:
+        with open_regular(file) as lines:
+            line = lines.readline(HEADER_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
         raise CodesError(
             str(file),
             expected="the index of these codes",
             found="nothing there",
             fix="keep the two files together, or give --no-index to decode rows whose model can't be checked",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CodesError(str(file), expected="an index header", found=str(error)[:160]) from error
-    version = header.get("format_version") if isinstance(header, dict) else None
-    if not isinstance(version, int) or version < 1:
-        raise CodesError(str(file), expected="an index with format_version", found=repr(version)[:80])
-    if version > FORMAT_VERSION:
-        raise CodesError(
-            str(file), expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
-        )
+    except OSError as error:
+        raise CodesError(str(file), expected="an index", found=error.strerror or reason(error)) from error
+    values = parse_json(line, CodesError, str(file))
+    header = versioned(values, CodesError, str(file), "an index", newest=FORMAT_VERSION)
     kinds = {"model_id": str, "variant": str, "dtype": str, "code_dim": int, "count": int, "named": bool, "crc32": int}
     for name, kind in kinds.items():
         if not isinstance(header.get(name), kind):

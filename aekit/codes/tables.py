@@ -1,4 +1,4 @@
-"""The frequency tables of a model, as model.json keeps them: what an archive's codes are entropy-coded with."""
+"""The frequency tables that model.json keeps: the entropy coder of archives uses them."""
 
 import base64
 import binascii
@@ -8,50 +8,60 @@ import zlib
 from dataclasses import dataclass
 
 from aekit.codes.entropy import FrequencyTables
-from aekit.errors import BundleError, TablesError
+from aekit.errors import BundleError, TablesError, reason
+from aekit.json_files import parse_json
 from aekit.model.bundle import MANIFEST, Bundle
 
 MAX_TABLES_DIM = 8192
-"""Longest code whose frequency tables a model keeps: at most 4 MB of them, as they are packed."""
-_MAX_TABLES_BYTES = 64 * 2**20
+"""Longest code whose frequency tables are kept in model.json; at this length they take at most 4 MB there."""
+_DIMENSION_BYTES = 64 + 5 * 257
+"""Most bytes of JSON that one dimension takes: its keys, and 256 frequencies and an escape of up to four digits."""
+_DIMENSION_VALUES = 262
+"""Most commas and brackets in the JSON of one dimension."""
 
 
 @dataclass(frozen=True)
 class ModelTables:
-    """A model's frequency tables and what identifies them."""
+    """A model's frequency tables and their digest."""
 
     tables: FrequencyTables
     digest: str
-    """SHA-256 of the tables' JSON, keys sorted and without spaces, the first 32 hexadecimal digits."""
+    """Identity of the tables: the first 32 hexadecimal digits of the SHA-256 of their JSON, with sorted keys and no
+    spaces."""
 
 
 def read_tables(bundle: Bundle) -> ModelTables:
     """Unpack and check the frequency tables in a bundle's model.json.
 
-    Raises BundleError if there are none, or none that fit the model.
+    Raises BundleError if there are none, if they are damaged, or if they do not fit the model.
     """
     where = f"{bundle.path / MANIFEST}: tables"
     if "tables" not in bundle.manifest:
         fix = "export the run again with this version of aekit"
         if bundle.spec.code_dim > MAX_TABLES_DIM:
-            fix = f"codes of over {MAX_TABLES_DIM:,} numbers can be kept as .npy alone"
+            fix = f"codes of over {MAX_TABLES_DIM:,} numbers can only be kept as .npy"
         raise BundleError(where, expected="frequency tables, which an archive needs", found="none", fix=fix)
-    text = bundle.manifest["tables"]
+    code_dim = bundle.spec.code_dim
     try:
+        packed = base64.b64decode(bundle.manifest["tables"], validate=True)
         stream = zlib.decompressobj()
-        data = stream.decompress(base64.b64decode(text, validate=True), _MAX_TABLES_BYTES)
+        # A few KB can unpack to gigabytes, so the model's own code size bounds what is unpacked and parsed.
+        data = stream.decompress(packed, 256 + code_dim * _DIMENSION_BYTES)
         if not stream.eof:
             raise ValueError("a stream that is cut short or too long")
-        tables = FrequencyTables.from_dict(json.loads(data))
-    except (TypeError, ValueError, binascii.Error, zlib.error, RecursionError, TablesError) as error:
-        raise BundleError(where, expected="packed frequency tables", found=str(error)[:160]) from error
-    if len(tables.frequencies) != bundle.spec.code_dim:
-        found = f"{len(tables.frequencies)}"
-        raise BundleError(where, expected=f"tables of {bundle.spec.code_dim} dimensions", found=found)
+        values = parse_json(data, TablesError, "the tables", most_values=16 + code_dim * _DIMENSION_VALUES)
+        count = len(values["dimensions"])
+        if count != code_dim:
+            raise BundleError(where, expected=f"tables of {code_dim} dimensions", found=f"{count}")
+        tables = FrequencyTables.from_dict(values)
+    except BundleError:
+        raise
+    except (KeyError, TypeError, ValueError, binascii.Error, zlib.error, TablesError) as error:
+        raise BundleError(where, expected="packed frequency tables", found=reason(error)) from error
     return ModelTables(tables, hashlib.sha256(data).hexdigest()[:32])
 
 
 def pack_tables(tables: FrequencyTables) -> str:
-    """Frequency tables as model.json keeps them: their JSON, keys sorted and without spaces, in zlib, in base64."""
+    """Return tables as model.json keeps them: JSON with sorted keys and no spaces, compressed by zlib, in base64."""
     data = json.dumps(tables.to_dict(), sort_keys=True, separators=(",", ":")).encode("ascii")
     return base64.b64encode(zlib.compress(data, 9)).decode("ascii")

@@ -1,7 +1,7 @@
-"""General codecs on the same images: the bytes each needs for the same MSE, one file an image and all in one mosaic.
+"""Image codecs on the same images: the bytes that each needs for the same MSE, in files and in one mosaic.
 
-JPEG, WebP and AVIF come with Pillow, JPEG XL with pillow-jxl-plugin where that is installed; PNG is lossless. The
-mosaic is one picture of many images, so that what a file costs in itself does not count.
+Pillow brings JPEG, WebP and AVIF; pillow-jxl-plugin, where it is installed, brings JPEG XL. PNG is lossless. The mosaic
+is one picture of many images: there the fixed cost of a file, such as its header, hardly counts.
 """
 
 import contextlib
@@ -18,25 +18,26 @@ from aekit.evaluation.metrics import mse
 from aekit.images.decode import Pixels
 
 MOSAIC_IMAGES = 400
-"""Images of the mosaic, at most; fewer where they come to more than MOSAIC_PIXELS."""
+"""Most images in the mosaic."""
 MOSAIC_PIXELS = 500_000
+"""Most pixels in the mosaic. Of large images it holds fewer."""
 FILES = 32
-"""Images tried as one file each: enough, as files of a kind differ little in size, and AVIF takes 10 ms for one."""
+"""Most images tried as files. AVIF takes 10 ms for each, and files of images of one kind differ little in size."""
 
 
 @dataclass(frozen=True)
 class ImageCodec:
-    """A codec as Pillow writes it."""
+    """A codec and the settings that Pillow is given for it."""
 
     name: str
     format: str
-    """Pillow's name."""
+    """Pillow's name of the format."""
     qualities: tuple[int, ...]
-    """Settings of `quality` in ascending order; none for a lossless one."""
+    """Values of Pillow's setting `quality` in ascending order; empty for a lossless codec."""
     options: dict[str, Any]
-    """Others of Pillow's settings."""
+    """Further settings."""
     chroma: tuple[Any, ...] = ()
-    """Settings of `subsampling` worth trying for colour images: full and half resolution."""
+    """Values of `subsampling` to try for colour images: full and half resolution."""
 
 
 CODECS = (
@@ -50,17 +51,17 @@ CODECS = (
 
 @dataclass(frozen=True)
 class Coded:
-    """What images came to under a codec at one setting."""
+    """Error and size of images that a codec wrote at one setting."""
 
     quality: int | None
-    """None for a lossless codec."""
+    """Pillow's setting `quality`; None for a lossless codec."""
     mse: float
-    """Pixels in [0, 1]."""
+    """Mean squared error for pixels in [0, 1]."""
     bytes_per_image: float
 
 
 def available() -> list[ImageCodec]:
-    """The codecs that this install can write."""
+    """Return the codecs that this install can write."""
     with contextlib.suppress(ImportError):
         import pillow_jxl  # noqa: F401 -- registers itself with Pillow
     Image.init()
@@ -68,35 +69,42 @@ def available() -> list[ImageCodec]:
 
 
 def codecs_at(images: Pixels, most_mse: float) -> dict[str, Any]:
-    """What each codec needs for images uint8 [n, H, W, C] at an MSE of at most `most_mse`; JSON-ready.
+    """Measure how many bytes each codec needs for images uint8 [n, H, W, C] at an MSE of at most `most_mse`.
 
-    It is tried on evenly spaced ones of them, as many as `mosaic_images` and `file_images` say. For each codec, `files`
-    and `mosaic` hold the cheapest setting that is good enough, or else null. Where the coarsest setting is still better
-    than asked for, that is what stands there, with its own MSE.
+    Evenly spaced images are tried, in two ways: each as a file, and all in one mosaic. Returns JSON-ready values:
+    `mosaic_images` and `file_images`, the numbers of images tried; `mse`, the limit; and for each codec by its name
+    `{"files": …, "mosaic": …}`, each the cheapest setting within the limit, or null if no setting is. If even the
+    coarsest setting of a codec is better than the limit, it stands there with its own MSE.
     """
-    square = mosaic(images)
+    whole = mosaic(images)
+    mosaic_images = whole.size // images[0].size
     files = _spaced(images, min(FILES, len(images)))
-    tried: dict[str, Any] = {"mosaic_images": square.size // images[0].size, "file_images": len(files), "mse": most_mse}
-    for codec in available():
-        ways = {"files": files, "mosaic": square[None]}
-        found = {
-            way: cheapest(codec, pictures, tried[f"{way.removesuffix('s')}_images"], most_mse)
-            for way, pictures in ways.items()
+    sizes = {
+        codec.name: {
+            "files": _json_ready(cheapest(codec, files, len(files), most_mse)),
+            "mosaic": _json_ready(cheapest(codec, whole[None], mosaic_images, most_mse)),
         }
-        tried[codec.name] = {way: asdict(coded) if coded else None for way, coded in found.items()}
-    return tried
+        for codec in available()
+    }
+    return {"mosaic_images": mosaic_images, "file_images": len(files), "mse": most_mse, **sizes}
+
+
+def _json_ready(coded: Coded | None) -> dict[str, Any] | None:
+    return asdict(coded) if coded else None
 
 
 def cheapest(codec: ImageCodec, pictures: Pixels, count: int, most_mse: float) -> Coded | None:
-    """The smallest that `pictures` uint8 [n, H, W, C], of `count` images in all, come to at an MSE of at most
-    `most_mse`; None if no setting is good enough."""
+    """Find the setting with the fewest bytes whose MSE is at most `most_mse`; None if no setting is good enough.
+
+    `pictures` is uint8 [n, H, W, C]. `count` is the number of images that they show, by which the bytes are divided.
+    """
     if not codec.qualities:
-        return code(codec, pictures, count, None)
+        return write_and_read(codec, pictures, count, None)
     fits = []
     for chroma in codec.chroma if pictures.shape[3] == 3 and codec.chroma else (None,):
 
         def at(quality: int, chroma: Any = chroma) -> Coded:
-            return code(codec, pictures, count, quality, chroma)
+            return write_and_read(codec, pictures, count, quality, chroma)
 
         found = _lowest(at, codec.qualities, most_mse)
         if found:
@@ -104,8 +112,11 @@ def cheapest(codec: ImageCodec, pictures: Pixels, count: int, most_mse: float) -
     return min(fits, key=lambda coded: coded.bytes_per_image, default=None)
 
 
-def code(codec: ImageCodec, pictures: Pixels, count: int, quality: int | None, chroma: Any = None) -> Coded:
-    """Write pictures uint8 [n, H, W, C], each to a file in memory, and read them again."""
+def write_and_read(codec: ImageCodec, pictures: Pixels, count: int, quality: int | None, chroma: Any = None) -> Coded:
+    """Write pictures uint8 [n, H, W, C] to files in memory, read them back, and measure error and size.
+
+    `count` is the number of images that the pictures show, by which the bytes are divided.
+    """
     options = dict(codec.options)
     if quality is not None:
         options["quality"] = quality
@@ -122,7 +133,7 @@ def code(codec: ImageCodec, pictures: Pixels, count: int, quality: int | None, c
 
 
 def mosaic(images: Pixels, most: int = MOSAIC_IMAGES, most_pixels: int = MOSAIC_PIXELS) -> Pixels:
-    """One picture uint8 [k·H, k·W, C] of k·k evenly spaced images, as many as fit `most` and `most_pixels`."""
+    """Arrange k·k evenly spaced images in one picture, uint8 [k·H, k·W, C], for the largest k within the limits."""
     count, height, width, channels = images.shape
     side = max(1, math.isqrt(min(count, most, most_pixels // (height * width))))
     tiles = _spaced(images, side * side).reshape(side, side, height, width, channels)
@@ -130,7 +141,7 @@ def mosaic(images: Pixels, most: int = MOSAIC_IMAGES, most_pixels: int = MOSAIC_
 
 
 def _lowest(at: Callable[[int], Coded], qualities: Sequence[int], most_mse: float) -> Coded | None:
-    """The coarsest quality whose MSE is at most `most_mse`, by bisection: finer settings have less error."""
+    """Find the coarsest quality whose MSE is at most `most_mse`. Bisection: a finer quality has a smaller error."""
     low, high, best = 0, len(qualities) - 1, None
     while low <= high:
         middle = (low + high) // 2

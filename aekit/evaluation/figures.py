@@ -1,4 +1,4 @@
-"""Pictures of reconstructions, drawn with Pillow alone so that a device can make them too."""
+"""Pictures of reconstructions, drawn with Pillow, which a device has."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from aekit.images.decode import MAX_PIXELS, Pixels
 from aekit.spec import Geometry
 
 _GAP = 2
+"""Width of the gaps between images, pixels."""
 _LEAST_SIDE = 64
-"""Small images are enlarged by a whole factor to at least this many pixels."""
+"""Length of an image's longer side in a picture, pixels: smaller images are enlarged by a whole factor to reach it."""
 
 
 def grid(rows: list[Pixels]) -> Image.Image:
-    """A picture of rows of images, each uint8 [k, H, W, C] of one geometry, with thin white gaps; no row is longer than
-    the first."""
+    """Draw rows of images, each row uint8 [k, H, W, C], with white gaps. No row is longer than the first."""
     count, height, width, channels = rows[0].shape
     scale = _scale(height, width)
     step_y, step_x = height * scale + _GAP, width * scale + _GAP
@@ -30,7 +30,7 @@ def grid(rows: list[Pixels]) -> Image.Image:
 
 
 def check_grid(rows: int, columns: int, geometry: Geometry) -> None:
-    """Raise OptionError if a grid of so many images would be too large a picture to be read again."""
+    """Raise OptionError if a grid of so many images would be a larger picture than aekit itself reads."""
     scale = _scale(geometry.height, geometry.width)
     cell = (geometry.height * scale + _GAP) * (geometry.width * scale + _GAP)
     if rows * columns * cell > MAX_PIXELS:
@@ -44,5 +44,5 @@ def _scale(height: int, width: int) -> int:
 
 
 def save_reconstructions(path: Path, images: Pixels, reconstructions: Pixels) -> None:
-    """The book's picture: images above, their reconstructions below."""
+    """Write a PNG of images above their reconstructions; both uint8 [n, H, W, C]."""
     grid([images, reconstructions]).save(path, "PNG")

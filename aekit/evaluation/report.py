@@ -1,6 +1,5 @@
-"""The report on a model: measured on images it was never trained on, beside PCA of the same code size and codecs."""
+"""The report on a model: errors and sizes on images it was not trained on, beside PCA and image codecs."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from aekit.codes.archive import ArchiveWriter
 from aekit.codes.archive.container import inputs_per_block
 from aekit.codes.entropy import U8
 from aekit.codes.tables import read_tables
-from aekit.errors import SourceError
+from aekit.errors import OptionError, SourceError
 from aekit.evaluation.codecs import codecs_at
 from aekit.evaluation.figures import save_reconstructions
 from aekit.evaluation.metrics import mse, psnr
@@ -20,33 +19,43 @@ from aekit.images.decode import Pixels
 from aekit.images.held_out import hold_out
 from aekit.images.records import Record
 from aekit.images.sources import ArraySource, fingerprint, open_source, read_all
-from aekit.json_files import finite
+from aekit.json_files import write_json
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
 from aekit.outputs.staging import staged_folder
 from aekit.pca import Pca
+from aekit.registry import objective_facts
+from aekit.spec import ModelSpec
 
 REPORT, PICTURE = "report.json", "reconstructions.png"
 SHOWN = 10
+"""Most images in the picture."""
 
 
 @dataclass(frozen=True)
 class TestImages:
-    """Images to evaluate on, and what is known of them."""
+    """Images to evaluate on, and where they come from."""
 
     images: Pixels
     """uint8 [n, H, W, C]."""
     description: str
-    """What they are, in words: which set, which part of it, and whether the model can have seen them."""
+    """In words: which set or folder, which part of it, and whether the model was trained on any of them."""
     skipped: tuple[Record, ...] = ()
     """Files that could not be read."""
 
 
-def open_test_images(text: str, bundle: Bundle) -> TestImages:
-    """The images a user named, less those that the model was trained on where that can be known.
+def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> TestImages:
+    """Read the images that a user named, without those that the model was trained on where these are known.
 
-    Of a named set that is its test split. Of a folder or array whose content is that of the training data, it is the
-    part that was held out. Of anything else it is everything.
+    Of a named set, the test split is used. Of a folder or array with the same content as the training data, the part
+    that was held out. Of anything else, everything.
+
+    `group_by` is the regular expression that split the training images into groups, from a run that the user trusts;
+    empty if there was none. None means that it is not known. The expression in model.json is not used: a stranger's
+    expression can take hours.
+
+    Raises SourceError if the source can't be read; OptionError if the training images were split by groups and
+    `group_by` is None or malformed.
     """
     source = open_source(text, "test")
     geometry = bundle.spec.geometry
@@ -54,56 +63,100 @@ def open_test_images(text: str, bundle: Bundle) -> TestImages:
         return TestImages(source.read(0, len(source), geometry).images, f"the test split of {text}")
     images, names, skipped = read_all(source, geometry)
     training = bundle.manifest.get("training", {})
-    if training.get("fingerprint") == fingerprint(images, names):
-        held = hold_out(names, str(training.get("group_by", "")))
-        what = f"the held-out part of {text}; the model was trained on the other {int((~held).sum()):,}"
-        return TestImages(images[held], what, tuple(skipped))
-    return TestImages(images, f"all of {text}, which is not what the model was trained on as a whole", tuple(skipped))
+    if training.get("fingerprint") != fingerprint(images, names):
+        what = f"all of {text}, which is not what the model was trained on as a whole"
+        return TestImages(images, what, tuple(skipped))
+    said = str(training.get("group_by", ""))
+    if group_by is None and said:
+        raise OptionError(
+            "--group-by",
+            expected="the expression that split these images in training",
+            found=f"{said[:80]!r} in model.json alone",
+            fix="name the model's run with --run, or give --group-by if you trust that expression",
+        )
+    held_out = hold_out(names, group_by or "")
+    what = f"the held-out part of {text}; the model was trained on the other {int((~held_out).sum()):,}"
+    return TestImages(images[held_out], what, tuple(skipped))
 
 
 def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str, Any], Pixels]:
-    """The report's figures and the reconstructions; MSE and PSNR for pixels in [0, 1].
+    """Measure a model. Returns the report's figures and the reconstructions, uint8 [n, H, W, C].
 
-    The codecs are held against the codes of an archive: uint8, at the MSE those come to.
+    `pca` holds the principal components of the training images, [code_dim, pixels]; None if they are not at hand, and
+    then the figure in model.json is used.
+
+    `mse` and `psnr` are of the codes that the model is meant to store: uint8 for models that were trained for rounded
+    codes, float32 for the others; `headline_codes` says which. `float_…` and `uint8_…` name figures of one kind.
+    The other codecs are compared at the MSE of uint8 codes, which an archive holds. Pixels are in [0, 1] for MSE and
+    PSNR; a PSNR is infinite where the MSE is 0.
+
+    Raises SourceError if there are no images or `pca` is of another size; BundleError or ProviderError if a graph is
+    damaged or can't be run.
     """
     if not len(test.images):
         raise SourceError("the images to evaluate", expected="at least one", found="none")
-    reconstructions = codec.reconstruct(test.images)
-    error = mse(test.images, reconstructions)
-    codes = codec.encode(test.images, "uint8")
-    rounded = mse(test.images, codec.decode(codes))
-    code_dim = codec.spec.code_dim
-    pixels = codec.spec.geometry.pixels
+    spec = codec.spec
+    pixels = spec.geometry.pixels
     if pca is not None and pca.mean.size != pixels:
         raise SourceError(
-            "the run's principal components", expected=f"those of {pixels} pixels", found=f"of {pca.mean.size}"
+            "the run's principal components", expected=f"components of {pixels} pixels", found=f"{pca.mean.size}"
         )
+    codes = codec.encode(test.images, "uint8")
+    of_float, of_uint8 = codec.reconstruct(test.images), codec.decode(codes)
+    float_mse, uint8_mse = mse(test.images, of_float), mse(test.images, of_uint8)
+    rounded = stores_rounded_codes(spec)
+    headline = uint8_mse if rounded else float_mse
     return {
         "images": len(test.images),
         "test_images": test.description,
         "skipped": len(test.skipped),
-        "geometry": str(codec.spec.geometry),
-        "mse": error,
-        "psnr": psnr(error),
-        "pca_mse": pca.mse(test.images) if pca else None,
-        "code_dim": code_dim,
-        "bytes_per_image": code_dim * 4,
-        "uint8_mse": rounded,
-        "uint8_psnr": psnr(rounded),
-        "uint8_cost_db": psnr(error) - psnr(rounded),
-        "uint8_bytes_per_image": code_dim,
+        "geometry": str(spec.geometry),
+        "mse": headline,
+        "psnr": psnr(headline),
+        "headline_codes": "uint8" if rounded else "float32",
+        **_pca_figures(codec.bundle, test, pca),
+        "code_dim": spec.code_dim,
+        "bytes_per_image": spec.code_dim * (1 if rounded else 4),
+        "float_mse": float_mse,
+        "float_psnr": psnr(float_mse),
+        "float_bytes_per_image": spec.code_dim * 4,
+        "uint8_mse": uint8_mse,
+        "uint8_psnr": psnr(uint8_mse),
+        "uint8_cost_db": psnr(float_mse) - psnr(uint8_mse),
+        "uint8_bytes_per_image": spec.code_dim,
         **_archived(codec.bundle, codes),
         "raw_bytes_per_image": pixels,
-        "codecs": codecs_at(test.images, rounded),
+        "codecs": codecs_at(test.images, uint8_mse),
         "model_bytes": sum(len(codec.bundle.graph(role)) for role in ("encoder", "decoder")),
         "model_id": codec.model_id,
         "provider": codec.provider("encoder"),
-    }, reconstructions
+    }, of_uint8 if rounded else of_float
+
+
+def stores_rounded_codes(spec: ModelSpec) -> bool:
+    """Return whether the model was trained for rounded codes, so that only its uint8 codes are worth storing."""
+    return objective_facts(spec.objective).stores_uint8_only
+
+
+def _pca_figures(bundle: Bundle, test: TestImages, pca: Pca | None) -> dict[str, Any]:
+    """The PCA baseline: `pca_mse`, `pca_code_dim`, and in `pca_note` which images it was measured on or why it is
+    missing."""
+    if pca is not None:
+        return {"pca_mse": pca.mse(test.images), "pca_code_dim": len(pca.components), "pca_note": "on these images"}
+    stored = bundle.manifest.get("training", {}).get("pca_mse")
+    match stored:
+        case {"mse": int() | float() as error, "code_dim": int() as code_dim, "images": int() as images} if error >= 0:
+            note = f"on the {images:,} images that training held out, as model.json says"
+            return {"pca_mse": float(error), "pca_code_dim": code_dim, "pca_note": note}
+    note = "not known: model.json does not hold it; name the model's run with --run, or export the model again"
+    return {"pca_mse": None, "pca_code_dim": None, "pca_note": note}
 
 
 def _archived(bundle: Bundle, codes: U8) -> dict[str, float | None]:
-    """Bytes an image of codes uint8 [n, D] in a real archive without names, and what their entropy under the model's
-    tables is; None for a model without tables."""
+    """Size of codes uint8 [n, D] in a real archive without names, and their entropy under the model's tables.
+
+    Both are bytes an image, and None for a model without tables.
+    """
     if "tables" not in bundle.manifest:
         return {"archive_bytes_per_image": None, "entropy_bytes_per_image": None}
     with tempfile.TemporaryFile() as file:
@@ -120,8 +173,11 @@ def _archived(bundle: Bundle, codes: U8) -> dict[str, float | None]:
 def write_report(
     folder: Path, figures: dict[str, Any], test: TestImages, reconstructions: Pixels, *, overwrite: bool
 ) -> None:
-    """Write report.json and the picture of ten images above their reconstructions."""
+    """Write report.json and a picture of ten images above their reconstructions into `folder`, replaced as a whole.
+
+    Raises OutputExists if `folder` is taken and may not be replaced, OutputError if it can't be written.
+    """
     shown = np.linspace(0, len(test.images) - 1, min(SHOWN, len(test.images))).astype(int)
     with staged_folder(folder, REPORT, overwrite=overwrite) as part:
-        (part / REPORT).write_text(json.dumps(finite(figures), indent=1) + "\n", encoding="utf-8")
+        write_json(part / REPORT, figures)
         save_reconstructions(part / PICTURE, test.images[shown], reconstructions[shown])

@@ -3,6 +3,7 @@
 import gzip
 import io
 import math
+import mmap
 import struct
 import zlib
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aekit.errors import SourceError
+from aekit.errors import SourceError, reason
 from aekit.images.decode import Pixels
+from aekit.images.paths import FILE, kind_of
 
 
 def load_images(path: Path) -> Pixels:
@@ -23,14 +25,45 @@ def load_images(path: Path) -> Pixels:
 
     Raises SourceError for anything else, NaN included.
     """
+    _check_file(path, "an array saved by numpy")
     return _as_images(str(path), _load_array(path))
+
+
+def read_rows(array: npt.NDArray[Any], start: int, stop: int, name: str) -> npt.NDArray[Any]:
+    """Rows start to stop - 1 of an array [n, …]. Rows of a mapped file are read, not fetched through the map.
+
+    If another program cuts a file short, touching the map's lost pages kills the process (SIGBUS); a read does not.
+    Raises SourceError, which names `name`, if the file does not hold the rows any more.
+    """
+    rows = array[start:stop]
+    if not isinstance(array, np.memmap) or not rows.size or not rows.flags.c_contiguous or array.filename is None:
+        return rows
+    mapped: Any = array
+    within = rows.__array_interface__["data"][0] - np.frombuffer(mapped._mmap, np.uint8).__array_interface__["data"][0]
+    offset = mapped.offset - mapped.offset % mmap.ALLOCATIONGRANULARITY + within
+    try:
+        with open(array.filename, "rb", buffering=0) as file:
+            file.seek(offset)
+            read = np.fromfile(file, array.dtype, rows.size)
+    except OSError as error:
+        raise SourceError(name, expected=f"rows {start:,} to {stop - 1:,}", found=reason(error)) from error
+    if read.size != rows.size:
+        found = f"{offset + read.nbytes:,} bytes; the file was cut short while it was read"
+        raise SourceError(name, expected=f"at least {offset + rows.nbytes:,} bytes", found=found)
+    return read.reshape(rows.shape)
+
+
+def _check_file(path: Path, expected: str) -> None:
+    """Raise SourceError for a pipe, whose opening would wait for ever, and for a path that the system refuses."""
+    if (kind := kind_of(path)) != FILE:
+        raise SourceError(str(path)[:300], expected=expected, found=kind)
 
 
 def _load_array(path: Path) -> npt.NDArray[Any]:
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded
+            return loaded if loaded.flags.c_contiguous else np.load(path, allow_pickle=False)
         with loaded:
             names = loaded.files
             if len(names) != 1 and "images" not in names:
@@ -41,12 +74,18 @@ def _load_array(path: Path) -> npt.NDArray[Any]:
     except SourceError:
         raise
     except Exception as error:  # numpy, zipfile, zlib and tokenize raise every kind of error on damaged bytes
-        reason = str(error).split("\n")[0][:160] or type(error).__name__
-        raise SourceError(str(path), expected="an array saved by numpy", found=reason) from error
+        raise SourceError(str(path), expected="an array saved by numpy", found=reason(error)) from error
 
 
 def _as_images(name: str, array: npt.NDArray[Any]) -> Pixels:
     """uint8 [n, h, w, c] from what people save: [n, h, w], bool, uint16, or floats in [0, 1]."""
+    if array.ndim == 3 and array.shape[2] in (3, 4) and array.size:
+        raise SourceError(
+            name,
+            expected="an array [n, height, width] or [n, height, width, 1 or 3]",
+            found=f"shape {array.shape}, one colour image or {array.shape[0]:,} gray ones",
+            fix="save array[None] if it is one colour image, array[..., None] if it is gray images",
+        )
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
@@ -85,6 +124,7 @@ def read_idx(path: Path) -> Pixels:
     Raises SourceError if the file is not idx, is cut short, or holds no images.
     """
     expected = "an idx file of unsigned bytes in 3 dimensions (or 4: channels last)"
+    _check_file(path, expected)
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -98,13 +138,14 @@ def read_idx(path: Path) -> Pixels:
     except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
         if isinstance(error, SourceError):
             raise
-        raise SourceError(str(path), expected=expected, found=str(error)[:160]) from error
+        raise SourceError(str(path), expected=expected, found=reason(error)) from error
     offset = 4 + 4 * head[3]
     size = len(data) if packed else path.stat().st_size - offset
     if size != count or count == 0:
         raise SourceError(str(path), expected=f"{count:,} bytes of pixels {shape}", found=f"{size:,}")
     flat = np.frombuffer(data, np.uint8) if packed else np.memmap(path, np.uint8, "r", offset)
-    return _as_images(str(path), flat.reshape(shape))
+    # The format says that three dimensions are gray images, however wide.
+    return _as_images(str(path), flat.reshape(shape if len(shape) == 4 else (*shape, 1)))
 
 
 def _read_up_to(file: io.BufferedIOBase, most: int) -> bytearray:

@@ -4,14 +4,14 @@ Evaluation uses the same rule to find which images of a folder the model was nev
 """
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from aekit.errors import OptionError, SourceError
+from aekit.errors import SourceError
+from aekit.images.patterns import group_names
 
 FRACTION = 0.1
 """Share of a source that is held out."""
@@ -26,11 +26,12 @@ def hold_out(names: Sequence[str], group_by: str = "") -> npt.NDArray[np.bool_]:
     video, parts of one batch). Without it each image is its own group. Groups are taken in the order of their hashes,
     so that the choice depends on nothing else.
 
-    Raises OptionError if the expression is malformed or misses a name, SourceError if no group is left to train on.
+    Raises OptionError if the expression is malformed, takes too long or misses a name, and SourceError if no group is
+    left to train on.
     """
     groups: dict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(names):
-        groups[_group(name, group_by)].append(row)
+    for row, group in enumerate(group_names(group_by, names) if group_by else names):
+        groups[group].append(row)
     if len(groups) < 2:
         what = f"groups by {group_by!r}" if group_by else "images"
         raise SourceError(
@@ -44,15 +45,3 @@ def hold_out(names: Sequence[str], group_by: str = "") -> npt.NDArray[np.bool_]:
             break
         held[groups[key]] = True
     return held
-
-
-def _group(name: str, pattern: str) -> str:
-    if not pattern:
-        return name
-    try:
-        match = re.search(pattern, name)
-    except re.error as error:
-        raise OptionError("--group-by", expected="a regular expression", found=f"{pattern!r} ({error})") from None
-    if match is None:
-        raise OptionError("--group-by", expected=f"{pattern!r} to match every path", found=f"{name!r}, which it misses")
-    return "\0".join(match.groups(default="")) or match.group()

@@ -14,9 +14,11 @@ from typing import Protocol
 import numpy as np
 
 from aekit.errors import ImageError, SourceError
-from aekit.images.arrays import load_images, read_idx
-from aekit.images.decode import MAX_PIXELS, SUFFIXES, Pixels, PngStack, decode_read, find_images, fit_array, native_form
+from aekit.images.arrays import load_images, read_idx, read_rows
+from aekit.images.decode import MAX_PIXELS, Pixels, PngStack, decode_read, fit_array, native_form
+from aekit.images.formats import SUFFIXES
 from aekit.images.named_sets import NAMES, load_named_set
+from aekit.images.paths import FILE, FOLDER, NOTHING, find_images, kind_of
 from aekit.images.png import read_packed
 from aekit.images.records import Block, Record
 from aekit.spec import Geometry
@@ -96,7 +98,7 @@ class ArraySource:
         return len(self.array)
 
     def read(self, start: int, stop: int, geometry: Geometry) -> Block:
-        return Block(fit_array(self.array[start:stop], geometry))
+        return Block(fit_array(read_rows(self.array, start, stop, self.name), geometry))
 
     def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
         count, *size, channels = self.array.shape
@@ -118,8 +120,7 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
         try:
             images[rows], (width, height) = decode_read(folder + path, geometry, packed)
         except ImageError as error:
-            reason = error.what.removeprefix(f"{folder}{path}: ")
-            records.append(Record(path, error=reason))
+            records.append(Record(path, error=error.problem))
         else:
             records.append(Record(path, width, height))
             rows += 1
@@ -136,14 +137,14 @@ def open_source(text: str, split: str = "test") -> Source:
     Raises SourceError for what is none of these.
     """
     path = Path(text)
-    if text in NAMES and not path.exists():
+    kind = kind_of(path)
+    if text in NAMES and kind == NOTHING:
         return ArraySource(text, load_named_set(text, split), is_named_set=True)
-    if path.is_dir():
+    if kind == FOLDER:
         return FolderSource(path, tuple(find_images(path)))
-    if not path.is_file():
-        raise SourceError(
-            text, expected=f"a folder, an .npy, .npz or idx file, or one of {', '.join(NAMES)}", found="nothing there"
-        )
+    if kind != FILE:
+        expected = f"a folder, an .npy, .npz or idx file, or one of {', '.join(NAMES)}"
+        raise SourceError(text[:300], expected=expected, found=kind)
     if path.suffix.lower() in SUFFIXES:
         return FolderSource(path.parent, (path.name,))
     if path.suffix in (".npy", ".npz"):

@@ -1,4 +1,4 @@
-"""Write images out, whole or not at all: to PNG files in a folder tree, or to one .npy array.
+"""Write pictures, all or none: as PNG files in a folder tree, or as one .npy array.
 
 images uint8 [k, H, W, C], records ── staged_pictures(out) ──▶ out/a/000.png …, out/aekit.json
                                                           └──▶ out.npy [n, H, W, C]
@@ -10,33 +10,32 @@ import os
 import posixpath
 import zlib
 from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from aekit._version import __version__
-from aekit.errors import OptionError
 from aekit.images.decode import Pixels
+from aekit.images.picture_output import MARKER, PictureOutput
 from aekit.images.png import encode, encode_alike
 from aekit.images.records import Record
-from aekit.outputs.journal import Journal, Mark
-from aekit.outputs.staging import check_free, crc_of_range, open_part, staged_file, staged_folder
+from aekit.outputs.journal import Journal
+from aekit.outputs.marks import Mark, Step, Written
+from aekit.outputs.ours import images_header
+from aekit.outputs.staging import crc_of_range, open_part, staged_file, staged_folder
 from aekit.spec import Geometry
 from aekit.workers import HERE, Plan, Pool, cores, pool, worth
 
-MARKER = "aekit.json"
-"""Lies in a folder of pictures and says where they come from; only such a folder is ever replaced."""
 _FILE_COST, _PIXEL_COST = 50e-6, 20e-9
-"""Seconds to write a PNG file: a share a file, and a share a byte of its pixels."""
+"""Seconds to write a PNG file: per file, and per byte of its pixels."""
 _PIECE_BYTES = 2**16
-"""Pixels given to a process at a time, bytes: few enough for a pipe to take them in before they are asked for."""
+"""Bytes of pixels given to a process at a time: few enough for a pipe to hold them until the process asks for them."""
 
 
 Piece = tuple[Pixels, Sequence[Record]]
@@ -45,17 +44,18 @@ Piece = tuple[Pixels, Sequence[Record]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images to write, and what the journal is to remember of the inputs they came from."""
+    """Images to write."""
 
     images: Pixels
     """uint8 [k, H, W, C]."""
     records: Sequence[Record]
-    """The path and size of each, where they become files."""
-    mark: Mark
+    """Path and size of each image, where images become files."""
+    step: Step
+    """The inputs that the images come from, for the journal."""
 
 
 class PictureWriter(ABC):
-    """Takes images, batch by batch."""
+    """Takes images, batch by batch, and marks them in the journal."""
 
     count = 0
     """Images written."""
@@ -65,31 +65,51 @@ class PictureWriter(ABC):
     def __init__(self, journal: Journal) -> None:
         self._journal, self._crc = journal, 0
 
-    def _mark(self, mark: Mark) -> None:
-        self._journal.mark({**mark, "images": self.count, "crc": self._crc})
+    def _mark(self, step: Step) -> None:
+        self._journal.mark(step, Written(step.inputs, _Sums(self.count, self._crc)))
+
+    def restore(self, marks: Sequence[Mark]) -> int:
+        """Keep what an earlier job wrote as far as it agrees with the marks; return how many marks agree."""
+        kept = 0
+        for mark in marks:
+            if len(mark.written.sums) != len(_Sums._fields):
+                break
+            sums = _Sums(*mark.written.sums)
+            if sums.images < self.count or not self._take_over(mark.step, sums):
+                break
+            kept, self.count, self._crc = kept + 1, sums.images, sums.crc
+        self._cut_off()
+        return kept
 
     @abstractmethod
-    def restore(self, paths: Iterable[str]) -> None:
-        """Take over what the journal has marks of, as far as its sums agree, of images written to these paths."""
+    def _take_over(self, step: Step, sums: "_Sums") -> bool:
+        """Check the images of one step of an earlier job; return whether they agree with its sums."""
+
+    @abstractmethod
+    def _cut_off(self) -> None:
+        """Remove what lies behind the images that were taken over, if it would stay."""
 
     @abstractmethod
     def write(self, batches: Iterable[Batch]) -> None:
-        """Write all the images; batches are taken as the writing gets on, a few of them ahead."""
+        """Write all the images. The writer may take a few batches before it has written the earlier ones."""
 
 
-def check_pictures_out(out: Path) -> bool:
-    """Whether images written to `out` become one array. Raises OptionError if its name is that of a code file."""
-    if out.suffix in (".aek", ".jsonl"):
-        raise OptionError(f"--out {out}", expected="a folder, or a name that ends in .npy", found="a code file's name")
-    return out.suffix == ".npy"
+class _Sums(NamedTuple):
+    """What a mark says of pictures."""
+
+    images: int
+    """Images written."""
+    crc: int
+    """CRC-32 of their pixels in an array; in a folder, of the packed CRC-32 of each file."""
 
 
 @contextlib.contextmanager
 def staged_pictures(
-    out: Path,
+    output: PictureOutput,
     geometry: Geometry,
     *,
-    expected: int,
+    inputs: int,
+    names: Sequence[str] = (),
     command: str,
     model_id: str,
     original_size: bool = False,
@@ -97,28 +117,30 @@ def staged_pictures(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[PictureWriter]:
-    """Yield the writer of `out`: one array if its name ends in .npy, else a folder of PNG files, which says which
-    command and model made it.
+    """Yield the writer of pictures, which has taken over what an earlier job wrote if the journal has marks of it.
 
-    The output takes its name when the block ends; on any error nothing is left behind. `original_size` scales each
-    PNG to the size in its record. `workers` processes write PNG files, none if it is 0; if it is None, as many as there
-    are cores, provided that the `expected` number of images is worth it.
+    The output takes its name when the block ends; after an error nothing is left, unless the journal keeps it.
+    `inputs` is the expected number of images; `names` gives the path of the file of each input, where images become
+    files. A folder says which `command` and `model_id` made it. `original_size` scales each picture to the size in its
+    record. `workers` processes write files; 0 stands for none, None chooses from the number of inputs.
 
-    Raises OutputError if the output is in the way.
+    Raises OutputError if the output is in the way or can't be written, WorkerError if a process dies twice.
     """
-    if out.suffix == ".npy":
-        check_free(out, overwrite=overwrite)
-        with staged_file(out, journal) as part:
+    if output.is_array:
+        with staged_file(output.out, journal) as part:
             with open_part(part, journal) as file:
-                yield _ArrayWriter(file, geometry, journal)
-            journal.finish(out)
+                array = _ArrayWriter(file, geometry, journal)
+                journal.restore(array)
+                yield array
+            journal.finish(output.out)
         return
-    with staged_folder(out, MARKER, overwrite=overwrite, journal=journal) as folder:
+    with staged_folder(output.out, MARKER, overwrite=overwrite, journal=journal) as folder:
         if workers is None:
-            workers = cores() if worth(expected * (_FILE_COST + geometry.pixels * _PIXEL_COST)) else 0
+            workers = cores() if worth(inputs * (_FILE_COST + geometry.pixels * _PIXEL_COST)) else 0
         plan = Plan("processes", workers) if workers else HERE
         with pool(partial(write_files, folder, original_size), plan, _name) as writers:
-            files = _FolderWriter(folder, writers, max(_PIECE_BYTES // geometry.pixels, 1), journal)
+            files = _FolderWriter(folder, writers, max(_PIECE_BYTES // geometry.pixels, 1), names, journal)
+            journal.restore(files)
             yield files
         facts = {"made_by": f"aekit {__version__} {command}", "model_id": model_id, "images": files.count}
         (folder / MARKER).write_text(json.dumps(facts) + "\n", encoding="utf-8")
@@ -132,16 +154,14 @@ class _ArrayWriter(PictureWriter):
         self._file, self._geometry = file, geometry
         self._begin = self._write_header()
 
-    def restore(self, paths: Iterable[str]) -> None:
-        kept, end = 0, self._begin
-        for mark in self._journal.marks:
-            stop = self._begin + mark["images"] * self._geometry.pixels
-            if crc_of_range(self._file, end, stop, self._crc) != mark["crc"]:
-                break
-            kept, end, self.count, self._crc = kept + 1, stop, mark["images"], mark["crc"]
+    def _take_over(self, step: Step, sums: _Sums) -> bool:
+        start, stop = (self._begin + images * self._geometry.pixels for images in (self.count, sums.images))
+        return crc_of_range(self._file, start, stop, self._crc) == sums.crc
+
+    def _cut_off(self) -> None:
+        end = self._begin + self.count * self._geometry.pixels
         self._file.truncate(end)
         self._file.seek(end)
-        self._journal.rewind(kept)
 
     def write(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
@@ -152,44 +172,45 @@ class _ArrayWriter(PictureWriter):
             if self._journal.due():
                 os.fsync(self._file.fileno())
             self.count += len(batch.images)
-            self._mark(batch.mark)
+            self._mark(batch.step)
         self._write_header()
 
     def _write_header(self) -> int:
-        """Returns where the images begin."""
+        """Write the header with the count so far; return the byte at which the images begin."""
         self._file.seek(0)
-        # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
-        shape = (self.count, *self._geometry.shape)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file.write(images_header((self.count, *self._geometry.shape)))  # of one size, whatever the count
         begin = self._file.tell()
         self.bytes = self._file.seek(0, os.SEEK_END)
         return begin
 
 
 class _FolderWriter(PictureWriter):
-    """PNG files below a folder, written piece by piece. A mark sums up the CRC-32 of each file."""
+    """Writes PNG files below a folder, piece by piece."""
 
-    def __init__(self, folder: Path, writers: Pool, piece: int, journal: Journal) -> None:
+    def __init__(self, folder: Path, writers: Pool, piece: int, names: Sequence[str], journal: Journal) -> None:
         super().__init__(journal)
-        self._folder, self._writers, self._piece = folder, writers, piece
-        self._open = deque[tuple[int, int, Mark]]()
-        """Of batches that are not wholly written: pieces, images, and their mark."""
+        self._folder, self._writers, self._piece, self._names = folder, writers, piece, names
+        self._inputs = 0  # of the earlier job that were taken over
+        self._unmarked = deque[tuple[int, int, Step]]()
+        """Batches that are not wholly written: pieces, images and step of each."""
 
-    def restore(self, paths: Iterable[str]) -> None:
-        kept, names = 0, iter(paths)
-        for mark in self._journal.marks:
-            crc, size = self._crc, 0
-            try:
-                for path in islice(names, mark["images"] - self.count):
-                    data = (self._folder / path).read_bytes()
-                    crc, size = zlib.crc32(_packed_crc(data), crc), size + len(data)
-            except OSError:
-                break
-            if crc != mark["crc"]:
-                break
-            kept, self.count, self._crc, self.bytes = kept + 1, mark["images"], crc, self.bytes + size
-        self._journal.rewind(kept)
+    def _take_over(self, step: Step, sums: _Sums) -> bool:
+        failed = {failure.number for failure in step.failures}
+        crc, size, images = self._crc, 0, 0
+        try:
+            for number in range(self._inputs, step.inputs):
+                if number not in failed:
+                    data = (self._folder / self._names[number]).read_bytes()
+                    crc, size, images = zlib.crc32(_packed_crc(data), crc), size + len(data), images + 1
+        except (OSError, IndexError):
+            return False
+        if crc != sums.crc or self.count + images != sums.images:
+            return False
+        self._inputs, self.bytes = step.inputs, self.bytes + size
+        return True
+
+    def _cut_off(self) -> None:
+        """Leave later files: the job writes them again, under the same names."""
 
     def write(self, batches: Iterable[Batch]) -> None:
         done = 0
@@ -197,27 +218,26 @@ class _FolderWriter(PictureWriter):
             self.bytes += written
             self._crc = zlib.crc32(crcs, self._crc)
             done += 1
-            while self._open and self._open[0][0] <= done:
-                pieces, images, mark = self._open.popleft()
+            while self._unmarked and self._unmarked[0][0] <= done:
+                pieces, images, step = self._unmarked.popleft()
                 done, self.count = done - pieces, self.count + images
-                self._mark(mark)
-        for _, images, mark in self._open:  # batches without an image, at the end
+                self._mark(step)
+        for _, images, step in self._unmarked:  # batches without an image, at the end
             self.count += images
-            self._mark(mark)
+            self._mark(step)
 
     def _pieces(self, batches: Iterable[Batch]) -> Iterator[Piece]:
         for batch in batches:
             images, records = batch.images, batch.records
-            self._open.append((-(-len(images) // self._piece), len(images), batch.mark))
+            self._unmarked.append((-(-len(images) // self._piece), len(images), batch.step))
             for start in range(0, len(images), self._piece):
                 yield images[start : start + self._piece], records[start : start + self._piece]
 
 
 def write_files(folder: Path, original_size: bool, piece: Piece) -> tuple[int, bytes]:
-    """Write PNG files below `folder`; returns their size in bytes and the CRC-32 of each, packed. The unit of work, a
-    plain function of its arguments.
+    """Write PNG files below `folder`; return their size in bytes and the CRC-32 of each, packed.
 
-    `original_size` scales each image to the size in its record.
+    This is what a process does with one piece. `original_size` scales each image to the size in its record.
     """
     images, records = piece
     for parent in {posixpath.dirname(record.path) for record in records}:
@@ -242,34 +262,3 @@ def _packed_crc(data: bytes) -> bytes:
 
 def _name(batch: Piece) -> str:
     return f"{batch[1][0].path} to {batch[1][-1].path}"
-
-
-def numbered(count: int) -> list[str]:
-    """Names for images that have none: 000000.png and so on."""
-    digits = max(6, len(str(count - 1)))
-    return [f"{row:0{digits}d}.png" for row in range(count)]
-
-
-def png_paths(paths: Sequence[str]) -> list[str]:
-    """Where the images of `paths` are written: each with .png for its suffix.
-
-    An image keeps its suffix, a.jpg.png, where the plain name is wanted by another image (a.jpg beside a.png), might be
-    the kept name of one (a.jpg.webp beside a.jpg), or is a folder's (a.jpg beside a.png/b.jpg). Different paths
-    therefore never give one name.
-    """
-    # Names are compared folded, because some file systems take A.png and a.png for one file.
-    stems = Counter(_stem(path) for path in paths)
-    inputs = {path.casefold() for path in paths}
-    parents = map(PurePosixPath, {path.rpartition("/")[0].casefold() for path in paths})
-    folders = {str(folder) for parent in parents for folder in (parent, *parent.parents)}
-
-    def target(path: str) -> str:
-        stem = _stem(path)
-        plain = stems[stem] == 1 and stem not in inputs and f"{stem}.png" not in folders
-        return (posixpath.splitext(path)[0] if plain else path) + ".png"
-
-    return [target(path) for path in paths]
-
-
-def _stem(path: str) -> str:
-    return posixpath.splitext(path)[0].casefold()

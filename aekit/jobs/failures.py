@@ -1,65 +1,50 @@
-"""What inputs that can't be read come to: skipped and listed, or an error, by --on-error and --max-failures."""
+"""Unreadable inputs of a job: skipped and listed, or an error, as --on-error and --max-failures say."""
 
 from collections.abc import Iterator, Sequence
 
-from aekit.errors import ImageError, OptionError, SourceError, TooManyFailures
+from aekit.errors import ImageError, SourceError, TooManyFailures
 from aekit.images.records import Block, Record
 from aekit.images.sources import Source
-from aekit.outputs.journal import Mark
+from aekit.jobs.options import JobOptions
+from aekit.outputs.marks import Failure, Mark, Step
 
 
-class Failed:
-    """The inputs of a job that could not be read so far, those before it was resumed included."""
+class FailureLog:
+    """The inputs of a job that could not be read so far, including those from before it was resumed."""
 
-    def __init__(self, source: Source, on_error: str, most: str | None) -> None:
-        if on_error not in ("skip", "fail"):
-            raise OptionError("--on-error", expected="skip or fail", found=repr(on_error))
-        self._source, self._fail, self._said = source, on_error == "fail", most
-        self._most = _limit(most, len(source))
-        self.numbers = set[int]()
-        """Which inputs of the source they are."""
-        self.records = list[Record]()
+    def __init__(self, source: Source, options: JobOptions, marks: Sequence[Mark]) -> None:
+        self._source, self._options = source, options
+        self._most = options.most_failures(len(source))
+        self.records = [Record(failure.path, error=failure.error) for mark in marks for failure in mark.step.failures]
+        """A record for each unreadable input, in order."""
 
-    def restore(self, marks: Sequence[Mark]) -> None:
-        """Take over those of the marks of a job that is resumed."""
-        for number, path, error in (entry for mark in marks for entry in mark["skipped"]):
-            self.numbers.add(number)
-            self.records.append(Record(path, error=error))
-
-    def checked(self, blocks: Iterator[tuple[int, Block]]) -> Iterator[tuple[Block, Mark]]:
-        """The blocks, and for each the mark that says how far it goes and what it skips.
+    def checked(self, blocks: Iterator[tuple[int, Block]]) -> Iterator[tuple[Block, Step]]:
+        """Yield each block with its step: the inputs done at its end, and those of it that could not be read.
 
         Raises ImageError on the first failure under `fail`, TooManyFailures as soon as there are too many.
         """
         for stop, block in blocks:
             start = stop - len(block.records)
-            found = [(number, record) for number, record in enumerate(block.records, start) if record.error]
-            # Those of the job that is resumed count too: it may have allowed more.
-            bad = [*self.records, *(record for _, record in found)]
-            if bad and self._fail:
-                raise ImageError(f"{bad[0].path}: {bad[0].error}")
-            if len(bad) > self._most:
+            failures = tuple(
+                Failure(number, record.path, record.error)
+                for number, record in enumerate(block.records, start)
+                if record.error
+            )
+            self.records += [Record(failure.path, error=failure.error) for failure in failures]
+            # Failures from before a resume count too: the earlier job may have allowed more.
+            if self.records and self._options.on_error == "fail":
+                raise ImageError(f"{self.records[0].path}: {self.records[0].error}")
+            if len(self.records) > self._most:
+                last, most = self.records[-1], f"--max-failures {self._options.max_failures}"
                 raise TooManyFailures(
-                    f"{self._source.name}: {bad[-1].path}: {bad[-1].error}",
-                    expected=f"at most {self._most:,} inputs that can't be read (--max-failures {self._said})",
-                    found=f"{len(bad):,} among the first {stop:,}",
+                    f"{self._source.name}: {last.path}: {last.error}",
+                    expected=f"at most {self._most:,} inputs that can't be read ({most})",
+                    found=f"{len(self.records):,} among the first {stop:,}",
                 )
-            self.numbers.update(number for number, _ in found)
-            self.records += [record for _, record in found]
-            yield block, {"inputs": stop, "skipped": [[number, record.path, record.error] for number, record in found]}
+            yield block, Step(stop, failures)
 
     def check_any(self, count: int) -> None:
-        """Raise SourceError if not one of the inputs could be read."""
+        """Raise SourceError if `count`, the number of images that could be read, is 0."""
         if not count:
             reason = f"{self.records[0].path}: {self.records[0].error}" if self.records else "none"
             raise SourceError(self._source.name, expected="at least one readable image", found=reason)
-
-
-def _limit(most: str | None, inputs: int) -> int:
-    """Inputs that may fail. Raises OptionError unless `most` is a number or a percentage."""
-    if most is None:
-        return inputs
-    text = most.removesuffix("%")
-    if not (text.isascii() and text.isdecimal()) or (text != most and int(text) > 100):
-        raise OptionError("--max-failures", expected="a number, or a percentage such as 5%", found=repr(most))
-    return inputs * int(text) // 100 if text != most else int(text)

@@ -1,4 +1,4 @@
-"""Say what this install can run a model on, and what a session on the real model truly gets.
+"""Find out what this install can run a model on, and where the nodes of the real graphs run.
 
 wheels of onnxruntime, versions ─▶ offered providers ─▶ a session on each, its nodes by provider ─▶ Report
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from aekit._version import __version__
-from aekit.errors import ProviderError
+from aekit.errors import ProviderError, reason
 from aekit.model.bundle import Bundle
 from aekit.model.providers import PROVIDERS, onnxruntime, open_session
 from aekit.workers import cores
@@ -24,44 +24,49 @@ from aekit.workers import cores
 
 @dataclass(frozen=True)
 class Trial:
-    """What a session on one of the model's graphs got from a provider."""
+    """Result of running one of the model's graphs on one provider."""
 
     graph: str
     """`encoder` or `decoder`."""
     provider: str
-    """The one that was asked for, a name of PROVIDERS."""
+    """The provider that was asked for: a name in PROVIDERS."""
     problem: str
-    """Why it can't carry the graph whole; empty if it does."""
+    """Why the provider can't run the whole graph; empty if it can."""
     nodes: dict[str, int]
-    """Nodes each of onnxruntime's providers ran, after its optimiser merged them; empty if nothing ran."""
+    """Nodes that each provider ran, after onnxruntime's optimiser, by onnxruntime's names; empty if none ran."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to know of this install."""
+    """Facts about this install."""
 
     aekit: str
     python: str
     system: str
     cores: int
     versions: dict[str, str]
-    """Of the packages the runtime stands on."""
+    """Versions of the packages that the runtime needs."""
     wheels: tuple[str, ...]
-    """Installed distributions that bring an `onnxruntime` package: one is right."""
+    """Installed distributions that hold the package `onnxruntime`. There must be exactly one."""
+    plugins: tuple[str, ...]
+    """Installed plugin providers, which work beside a wheel."""
     offered: tuple[str, ...]
-    """Names of PROVIDERS that this onnxruntime was built with."""
+    """Providers that this onnxruntime was built with, by their names in PROVIDERS."""
     telemetry: bool
     """Whether onnxruntime may send usage data."""
     trials: tuple[Trial, ...]
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the install, a sentence each; providers that don't carry the graph are none of it."""
+        """Everything that is wrong with the install, one sentence each.
+
+        A provider that can't run the graph is not a problem as long as the CPU can.
+        """
         found = []
         if len(self.wheels) != 1:
             found.append(
-                f"{len(self.wheels)} onnxruntime wheels ({', '.join(self.wheels) or 'none'}) where one is right: they "
-                "write over each other; uninstall all, then install the one that is wanted"
+                f"{len(self.wheels)} onnxruntime wheels ({', '.join(self.wheels) or 'none'}), expected one: they "
+                "overwrite each other; uninstall all of them, then install the one you want"
             )
         if self.telemetry:
             found.append("onnxruntime may send usage data: leave ORT_DISABLE_TELEMETRY at 1")
@@ -74,7 +79,10 @@ class Report:
 
 
 def examine(bundle: Bundle | None) -> Report:
-    """Look at the install and, if there is a model, run each graph of it that is there on each provider on offer."""
+    """Examine the install. With a model, also run each of its graphs that is present on each provider.
+
+    Raises BundleError if a graph is damaged.
+    """
     ort = onnxruntime()
     names = {"onnxruntime", "numpy", "pillow", "typer"}
     installed = dict[str, str]()
@@ -89,22 +97,34 @@ def examine(bundle: Bundle | None) -> Report:
         system=f"{platform.system()} {platform.machine()}",
         cores=cores(),
         versions={"onnxruntime": ort.__version__, **{name: installed[name] for name in sorted(names & set(installed))}},
-        wheels=tuple(sorted(name for name in installed if _brings_onnxruntime(name))),
+        wheels=tuple(sorted(name for name, version in installed.items() if wheel_kind(name, version) == "wheel")),
+        plugins=tuple(sorted(name for name, version in installed.items() if wheel_kind(name, version) == "plugin")),
         offered=offered,
         telemetry=os.environ.get("ORT_DISABLE_TELEMETRY") != "1",
         trials=tuple(_try(bundle, role, name) for role in roles for name in offered) if bundle else (),
     )
 
 
-def _brings_onnxruntime(name: str) -> bool:
-    others = ("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")  # packages of other import names
-    return (name == "onnxruntime" or name.startswith(("onnxruntime-", "ort-"))) and not name.startswith(others)
+def wheel_kind(name: str, version: str) -> str:
+    """What an installed distribution is to onnxruntime: `wheel`, `plugin` or nothing (empty).
+
+    A wheel holds the package `onnxruntime`, and two wheels overwrite each other. A plugin provider is installed beside
+    a wheel and registered with `onnxruntime.register_execution_provider_library`: onnxruntime-ep-NAME, and
+    onnxruntime-qnn from version 2 (its versions 1 were wheels).
+    """
+    if name.startswith(("onnxruntime-extensions", "onnxruntime-genai", "onnxruntime-tools")):
+        return ""  # packages with import names of their own
+    if name.startswith("onnxruntime-ep-"):
+        return "plugin"
+    if name == "onnxruntime-qnn" and not version.startswith(("0.", "1.")):
+        return "plugin"
+    return "wheel" if name == "onnxruntime" or name.startswith(("onnxruntime-", "ort-")) else ""
 
 
 def _try(bundle: Bundle, role: str, provider: str) -> Trial:
     graph = bundle.graph(role)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:  # for the profile, from which the nodes are counted
             running = open_session(graph, provider, profile=Path(folder) / "run")
             session = running.session
             rows = (
@@ -116,8 +136,12 @@ def _try(bundle: Bundle, role: str, provider: str) -> Trial:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     except ProviderError as error:
         return Trial(role, provider, error.found or error.what, {})
+    except FileNotFoundError:  # raised by tempfile
+        return Trial(role, provider, "no folder for temporary files can be written; set TMPDIR to one that can", {})
+    except MemoryError:
+        raise
     except Exception as error:  # onnxruntime raises its own classes, without a public base
-        return Trial(role, provider, str(error).split("\n")[0][:200], {})
+        return Trial(role, provider, reason(error, 200), {})
     ran = {
         event["args"]["node_index"]: event["args"]["provider"]
         for event in events

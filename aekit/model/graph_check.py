@@ -1,10 +1,11 @@
-"""Look through an ONNX file, without onnx, for what a graph from outside may not bring: ways to other files.
+"""Check, without the package onnx, that an untrusted ONNX file does not make onnxruntime open other files.
 
-onnxruntime reads the files that a tensor's external data or an EPContext node names, from the working folder or, in its
-older versions, from anywhere. A model of aekit holds all its numbers itself, so either is a reason to refuse it.
+onnxruntime opens the files that a tensor's external data or an EPContext node names: in the working folder or, in older
+versions, anywhere. A model that aekit exported holds all its numbers, so a graph with either is refused.
 
-The wire format of protocol buffers (protobuf.dev, Encoding) is a row of fields: a varint `number << 3 | wire type`,
-then a varint (type 0), 8 bytes (1), a length and as many bytes (2), or 4 bytes (5). Numbers are those of onnx.proto.
+A message of protocol buffers (protobuf.dev, Encoding) is a sequence of fields. Each is a varint `number << 3 | type`,
+then, by its wire type: a varint (0), 8 bytes (1), a length and so many bytes (2), or 4 bytes (5). The field numbers
+here are from onnx.proto.
 """
 
 from collections.abc import Iterator
@@ -23,17 +24,19 @@ _INSIDE = {
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
     _TENSOR: {},
 }
-"""Of each message that can hold a tensor somewhere below: the fields that can, and what they hold."""
+"""For each kind of message: the fields that may contain a tensor at any depth, and the kind of message in them."""
 
 _OP_TYPE = 4
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 
 def check_self_contained(data: bytes, where: str) -> None:
-    """Raise BundleError if the ONNX file `data` is malformed or would make onnxruntime open other files; `where` names
-    it in the error. Takes memory for its nesting alone, and time in proportion to the number of its fields."""
+    """Raise BundleError if the ONNX file `data` is malformed or would make onnxruntime open other files.
+
+    `where` names the file in the error. The time is proportional to the number of fields, the memory to the nesting.
+    """
     view = memoryview(data)
-    left = [(_MODEL, 0, len(view))]  # a stack of our own: messages may be nested deeper than Python calls
+    left = [(_MODEL, 0, len(view))]  # not recursion: messages may be nested deeper than Python's calls
     while left:
         kind, start, stop = left.pop()
         for number, wire, begin, end in _fields(view, start, stop, where):
@@ -47,11 +50,11 @@ def check_self_contained(data: bytes, where: str) -> None:
 
 
 def _fields(view: memoryview, place: int, stop: int, where: str) -> Iterator[tuple[int, int, int, int]]:
-    """Each field's number and wire type, and where its bytes begin and end; of a varint its value and the end."""
+    """Yield each field's number, wire type, and the start and end of its bytes; for a varint its value and the end."""
     while place < stop:
         tag, place = _varint(view, place, stop, where)
         number, wire = tag >> 3, tag & 7
-        if not 0 < number < 1 << 29:  # a reader that cuts a larger one to 32 bits would see another field
+        if not 0 < number < 1 << 29:  # a reader that keeps 32 bits of a larger number would see another field
             raise _malformed(where)
         if wire == 0:
             begin, end = _varint(view, place, stop, where)
@@ -60,7 +63,7 @@ def _fields(view: memoryview, place: int, stop: int, where: str) -> Iterator[tup
             end = begin + length
         elif wire in (1, 5):
             begin, end = place, place + (8 if wire == 1 else 4)
-        else:  # groups, 3 and 4, are older than ONNX
+        else:  # 3 and 4 are groups, which ONNX does not use
             raise _malformed(where)
         if end > stop:
             raise _malformed(where)
@@ -69,7 +72,7 @@ def _fields(view: memoryview, place: int, stop: int, where: str) -> Iterator[tup
 
 
 def _varint(view: memoryview, place: int, stop: int, where: str) -> tuple[int, int]:
-    """The number that begins at `place`, seven bits a byte from the lowest, and where it ends."""
+    """Return the number that begins at `place`, seven bits a byte from the lowest, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= stop:
@@ -83,4 +86,4 @@ def _varint(view: memoryview, place: int, stop: int, where: str) -> tuple[int, i
 
 
 def _malformed(where: str) -> BundleError:
-    return BundleError(where, expected="an ONNX graph", found="bytes that are none", fix="export the model again")
+    return BundleError(where, expected="an ONNX graph", found="other bytes", fix="export the model again")

@@ -1,7 +1,7 @@
-"""Pick execution providers by name and prove what a session really runs on.
+"""Open sessions on execution providers by name, and check what a session really runs on.
 
-onnxruntime falls back to the CPU with a mere warning. Here a named provider either carries the whole graph or is an
-error, and `auto` says what it took.
+When a provider fails, onnxruntime only warns and uses the CPU. Here a named provider either runs the whole graph or
+raises ProviderError. With `auto`, the session reports the provider that it got.
 """
 
 import importlib
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from aekit.errors import ProviderError
+from aekit.errors import ProviderError, reason
 
-# onnxruntime reads this when it is imported; its wheels send usage data otherwise. The first session
-# imports it: that takes as long as thousands of small images, and processes that read are forked before it has threads.
+# onnxruntime reads this at its import; without it, its wheels send usage data. onnxruntime is imported by the first
+# session, not here: the import takes as long as thousands of small images, and worker processes must be forked first.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 PROVIDERS = {
@@ -30,18 +30,22 @@ PROVIDERS = {
     "webgpu": "WebGpuExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider",
 }
-"""The names --provider takes, and onnxruntime's names for them."""
+"""Names that --provider accepts, with onnxruntime's names."""
 
 _AUTO = ("cuda", "coreml", "directml", "cpu")
-"""What `auto` tries, in order: providers that run any float graph without compiling it first."""
+"""Providers that `auto` tries, in this order. They run any float graph without compiling it first."""
 
 
 _ON_GPU = ("cuda", "tensorrt", "directml", "webgpu")
-"""Providers with memory of their own."""
+"""Providers with their own memory, to which images are copied."""
 
 
 def onnxruntime() -> Any:
-    """The module, imported. INT and TERM wait meanwhile: its C++ would make an ImportError of the KeyboardInterrupt."""
+    """Import onnxruntime and return it.
+
+    SIGINT and SIGTERM wait until the import ends, because its C++ code would turn a KeyboardInterrupt into an
+    ImportError.
+    """
     import signal
     import threading
 
@@ -49,7 +53,9 @@ def onnxruntime() -> Any:
         return importlib.import_module("onnxruntime")
     came = list[int]()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    held = {number: handler for number, handler in handlers.items() if callable(handler)}  # not those that are ignored
+    held = {
+        number: handler for number, handler in handlers.items() if callable(handler)
+    }  # ignored signals stay ignored
     for number in held:
         signal.signal(number, lambda number, _: came.append(number))
     try:
@@ -63,17 +69,17 @@ def onnxruntime() -> Any:
 
 @dataclass(frozen=True)
 class RunningSession:
-    """A session and the provider it runs on, proved."""
+    """A session and the provider that it runs on, checked."""
 
     session: Any
     """onnxruntime.InferenceSession."""
     provider: str
-    """A name of PROVIDERS."""
+    """A name in PROVIDERS."""
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The settings of a session; see open_session."""
+    """Settings of a session; see open_session."""
 
     threads: int | None
     spinning: bool
@@ -88,13 +94,14 @@ def open_session(
     spinning: bool = True,
     profile: Path | None = None,
 ) -> RunningSession:
-    """A session on `graph` that runs on `provider`, and on nothing else if it was named.
+    """Open a session on the ONNX file `graph`. A named provider runs the whole graph; `auto` tries several.
 
-    `threads` bounds the CPU threads inside an operator; None leaves it to onnxruntime, which takes every core.
-    `spinning` lets them wait in a busy loop, which answers sooner and takes the core from whatever else has work.
-    `profile` is how the name of a file begins in which onnxruntime notes every node it ran.
+    Args:
+        threads: most CPU threads of one run; None for every core.
+        spinning: threads wait for work in a busy loop. That answers sooner, but takes the core from other work.
+        profile: start of the name of a file in which onnxruntime records every node that it runs; None for no file.
 
-    Raises ProviderError if the name is unknown, this onnxruntime lacks the provider, or the provider does not carry the
+    Raises ProviderError if the name is unknown, this onnxruntime lacks the provider, or the provider can't run the
     whole graph.
     """
     wanted = _Wanted(threads, spinning, profile)
@@ -110,7 +117,7 @@ def open_session(
         raise ProviderError(
             f"provider {provider!r} is not in this onnxruntime {ort.__version__}",
             found=", ".join(here),
-            fix="install the onnxruntime wheel that has it, alone: two of them in one environment collide",
+            fix="install the onnxruntime wheel that has it, and no other: two wheels overwrite each other",
         )
     return RunningSession(_session(graph, provider, wanted), provider)
 
@@ -133,7 +140,7 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
     ort = onnxruntime()
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # its warnings repeat what is checked below; errors still raise
+    options.log_severity_level = 3  # errors only: what its warnings say is checked below
     if wanted.threads is not None:
         options.intra_op_num_threads = wanted.threads
     if wanted.profile is not None:
@@ -141,13 +148,14 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
     if not wanted.spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != "cpu":
-        # Proof that no node was quietly given to the CPU: onnxruntime then refuses to make the session.
+        # onnxruntime then refuses to make a session that would run any node on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(graph, options, providers=[PROVIDERS[provider]])
+    except MemoryError:
+        raise
     except Exception as error:  # onnxruntime raises its own classes, without a public base
-        reason = str(error).split("\n")[0][:300]
-        raise ProviderError(f"provider {provider!r} does not carry this graph", found=reason) from error
+        raise ProviderError(f"provider {provider!r} can't run this graph", found=reason(error, 300)) from error
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise ProviderError(
             f"provider {provider!r} would not run",
@@ -159,8 +167,10 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
 
 
 def run_session(running: RunningSession, output: str, name: str, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One output of a run on `batch`, the input called `name`; on a GPU through an IO binding, which copies each way
-    once and leaves out what is not asked for."""
+    """Run a graph on `batch`, given as its input `name`, and return the output called `output`.
+
+    On a GPU an IO binding is used: it copies each way once, and leaves out the outputs that are not asked for.
+    """
     if running.provider not in _ON_GPU:
         return running.session.run([output], {name: batch})[0]
     binding = running.session.io_binding()

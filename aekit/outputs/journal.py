@@ -1,47 +1,65 @@
 """The journal of a job, NAME.journal beside NAME.part: what the job is and what is done, so that it can be resumed.
 
-    crc32 {"pid": …}          the process that holds the lock
-    crc32 {"facts": {…}}      what the result depends on: model, source, options; a resumed job must agree
-    crc32 {"mark": {…}}       so many inputs are done, and the checksums of what they gave
-    crc32 {"finished": […]}   all is written and about to take its name
+    crc32 {"journal": 2, "pid": …}  the process that holds the lock, and the journal's inode number
+    crc32 {"anew": true}            all of the lines before count no more, but for the names of parts
+    crc32 {"making": "a.part"}      that part is about to be made, where nothing lies yet
+    crc32 {"part": ["a.part", 7]}   that part is a file of this job; 7 is its inode number
+    crc32 {"facts": {…}}            what the result depends on: model, source, options; a resumed job must agree
+    crc32 {"mark": {…}}             so many inputs are done, and sums that check their output (aekit.outputs.marks)
+    crc32 {"rewind": 3}             the first 3 marks alone count
+    crc32 {"finished": […]}         all is written and about to take its name: inode numbers of parts, of old files
 
-Data is written before its mark, and a mark counts only if what it sums up is found to be there: so neither the instant
-of a kill nor the order in which a disk wrote before a power cut can make a wrong result. The file is locked for as long
-as the job, or a process that it started, is alive: of two jobs on one output the second fails before it changes
-anything. Windows has no such lock: there, run one job at a time.
+Data is written before its mark, and a mark counts only if its checksums agree with the data. So neither the instant of
+a kill nor the order in which a disk wrote before a power cut can make a wrong result.
+
+A file is the job's own only if the journal names it with its inode number, or announces it and it is empty. Anything
+else at a working name belongs to the user: the job refuses to start. A journal that was moved or copied, which its own
+inode number tells, vouches for the parts beside it by their names.
+
+The journal is locked by `filelock.lock_descriptor`, on Windows too. filelock's `FileLock` would not do: it releases its
+lock in forked children, and leaves a lock file behind. This lock belongs to the journal's open file, which forked
+workers share. So it lasts as long as the job or a worker is alive, and a second job on the output fails before it
+changes anything. On Windows it lasts as long as the job.
 """
 
 import contextlib
 import json
-import math
 import os
+import re
 import sys
 import time
 import zlib
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from aekit.errors import ImageError, OutputError, TooManyFailures, WorkerError
+from aekit.errors import ImageError, OutputError, OutputExists, TooManyFailures, WorkerError
+from aekit.outputs.marks import Mark, Restorable, Step, Written
+from aekit.outputs.places import (
+    NO_LINKS,
+    STAMP,
+    check_working_name,
+    create,
+    is_running,
+    part_of,
+    settled,
+    status,
+    write_errors,
+)
 
-if sys.platform != "win32":
-    import fcntl
-
-Mark = dict[str, Any]
-"""`inputs` done, `skipped` since the mark before – [number, path, reason] each – and what the writer sums up."""
+VERSION = 2
+"""Format of the journal. A job can't be resumed from a journal of another format."""
 
 _RESUMABLE = (KeyboardInterrupt, OSError, MemoryError, WorkerError, ImageError, TooManyFailures)
-"""What may stop a job without a fault in what it wrote."""
+"""Errors that may stop a job without a fault in what it wrote."""
 _SYNC_SECONDS = 5.0
 """Work that a power cut may cost at most, seconds, where the disk does what it is told."""
 _ORPHAN_SECONDS = 10.0
-"""How long the processes of a killed job may take to end: they see it when they have done the piece they are on."""
+"""Seconds that the workers of a killed job may take to end. A worker notices when its piece of work is done."""
 
 
-def part_of(path: Path) -> Path:
-    """Where the output `path` is written until it is whole."""
-    return path.with_name(path.name + ".part")
+_TORN = re.compile(rb"\0*|[0-9a-f]{0,8}|[0-9a-f]{8} \{[^\n]*")
+"""What a journal may hold whose first line was not wholly written: the begin of a line, or zeros after a power cut."""
 
 
 class Journal:
@@ -53,42 +71,131 @@ class Journal:
         """What is on record that the result depends on."""
         self.marks: list[Mark] = []
         """What is done."""
-        self._sure = 0  # marks of an earlier job whose data were found to be there
-        self._ends = list[int]()
+        self.kept = 0
+        """Inputs that a resumed job would not process again."""
+        self._version = VERSION
         self._finished = list[int]()
+        self._over = list[int]()
+        self._parts = dict[str, int]()
+        self._making = set[str]()
+        self._vouches = False  # whether parts are known by their names alone
         self._size = 0
         self._synced = time.monotonic()
 
     @property
     def inputs(self) -> int:
         """Inputs done."""
-        return self.marks[-1]["inputs"] if self.marks else 0
+        return self.marks[-1].step.inputs if self.marks else 0
 
-    @property
-    def kept(self) -> int:
-        """Inputs that a resumed job would not do again: those done, less what lay in an archive's unfinished block."""
-        whole = self.marks[-1].get("whole", math.inf) if self.marks else 0
-        found = bisect_right(self.marks, whole, key=lambda mark: mark.get("added", 0))
-        found = max(found, self._sure)
-        return self.marks[found - 1]["inputs"] if found else 0
+    def read(self) -> None:
+        """Read the lines up to the first that is not whole; the next line is written there.
 
-    def begin(self, facts: dict[str, Any], *, resume: bool) -> None:
-        """Take over what an earlier job left, if it is to be resumed, up to the first line that is not whole; what is
-        behind that is cut off. Raises OutputError if it was another job."""
-        if resume:
-            with open(self._file, "rb", closefd=False) as lines:
-                for line in lines:
-                    if (entry := _parse(line)) is None:
-                        break
-                    self._size += len(line)
-                    self.facts |= entry.get("facts", {})
-                    self._finished = entry.get("finished", self._finished)
-                    if "mark" in entry:
-                        self.marks.append(entry["mark"])
-                        self._ends.append(self._size)
+        Raises OutputExists if the file is not a journal of aekit's.
+        """
+        with open(self._file, "rb", closefd=False) as lines:
+            lines.seek(0)
+            for line in lines:
+                if (entry := _parse(line)) is None:
+                    if not self._size and not _TORN.fullmatch(line):
+                        fix = "aekit did not make it and will not replace it; move it away, or choose another --out"
+                        raise OutputExists(self.path, fix)
+                    break
+                try:
+                    self._take(entry)
+                except (TypeError, ValueError):  # the checksum holds, but aekit did not write this line
+                    break
+                self._size += len(line)
+        self.kept = self.marks[-1].written.kept if self.marks else 0
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        if "pid" in entry:
+            # A journal of format 1 says neither its format nor an inode number, and names no parts.
+            self._version = entry.get("journal", 1)
+            self._vouches |= entry.get("inode") != os.fstat(self._file).st_ino
+        if "anew" in entry:
+            self._forget()
+        if "part" in entry:
+            name, number = entry["part"]
+            self._parts[name] = number
+        self._making |= {entry["making"]} if "making" in entry else set()
+        self.facts |= entry.get("facts", {})
+        self._finished = entry.get("finished", self._finished)
+        self._over = entry.get("over", self._over)
+        if "mark" in entry and self._version == VERSION:
+            self.marks.append(Mark.from_json(entry["mark"]))
+        if "rewind" in entry:
+            del self.marks[entry["rewind"] :]
+
+    def _forget(self) -> None:
+        self.facts, self.marks, self.kept, self._finished, self._over = {}, [], 0, [], []
+
+    def begin(self, facts: dict[str, Any], *, resume: bool, once: str = "") -> None:
+        """Take over what an earlier job left, if it is to be resumed; else keep only which parts it left.
+
+        `once` names a fact. Two jobs with the same value of this fact must not both run on one output.
+
+        Raises OutputError if the earlier job was another job, its journal has another format, or it has finished and
+        must not run again; OutputExists if the journal is not aekit's.
+        """
+        self.read()
+        output = self.path.with_suffix("")
+        if resume and self._version != VERSION:
+            raise OutputError(
+                f"{output} can't be resumed: its journal, {self.path.name}",
+                expected=f"format {VERSION}",
+                found=f"format {str(self._version)[:20]}, of another version of aekit",
+                fix="start anew without --resume",
+            )
+        if once and not resume and self.facts.get(once) == facts[once] and self.is_finished(output):
+            raise OutputError(
+                f"{output} holds these inputs already: the job that added them was killed when it had finished",
+                fix=f"give --resume to end that job, or remove {self.path.name} to add the same inputs again",
+            )
         os.ftruncate(self._file, self._size)
-        self._write({"pid": os.getpid()})
+        self._version = VERSION
+        self._write({"journal": VERSION, "pid": os.getpid(), "inode": os.fstat(self._file).st_ino})
+        if not resume:
+            self._forget()
+            self._write({"anew": True})
         self.agree(facts)
+
+    def claim(self, part: Path) -> None:
+        """Make `part` an empty file of this job, or, where the journal has marks, keep the one that is there.
+
+        Raises OutputExists if a file lies there that this journal does not name, OutputError for anything else there.
+        """
+        if check_working_name(part) is not None:
+            if not self._owns(part):
+                fix = "aekit did not make it and will not replace it; move it away, or choose another --out"
+                raise OutputExists(part, fix)
+            if self.marks:
+                return
+            part.unlink()
+        name = self._name(part)
+        self._write({"making": name})
+        self._making.add(name)
+        create(part)
+        self._parts[name] = os.lstat(part).st_ino
+        self._write({"part": [name, self._parts[name]]})
+        os.fsync(self._file)  # a part whose journal is lost in a power cut could not be told from a user's file
+
+    def _name(self, part: Path) -> str:
+        return part.name if part.parent == self.path.parent else os.path.abspath(part)
+
+    def _owns(self, part: Path) -> bool:
+        """Whether the regular file `part` is known to be this job's."""
+        found, name = os.lstat(part), self._name(part)
+        if self._parts.get(name) == found.st_ino or self._vouches:
+            return True
+        return name in self._making and found.st_size == 0
+
+    def clear(self) -> None:
+        """Remove the parts that lie there and are this job's."""
+        for name in {*self._parts, *self._making}:
+            part = self.path.parent / name
+            with contextlib.suppress(OSError):
+                if check_working_name(part) is not None and self._owns(part):
+                    part.unlink()
 
     def agree(self, facts: dict[str, Any]) -> None:
         """Put facts on record that the result depends on; raises OutputError where others are there already."""
@@ -104,11 +211,12 @@ class Journal:
             self.facts |= new
             self._write({"facts": new})
 
-    def mark(self, mark: Mark) -> None:
-        """Say what is done; its data must have been written, though not yet to the disk."""
-        self._write({"mark": mark})
+    def mark(self, step: Step, written: Written) -> None:
+        """Note what is done. The output must have been handed to the system, though not yet brought to the disk."""
+        mark = Mark(step, written)
+        self._write({"mark": mark.to_json()})
         self.marks.append(mark)
-        self._ends.append(self._size)
+        self.kept = max(self.kept, written.kept)
 
     def due(self) -> bool:
         """Whether it is time to bring data to the disk before they are marked."""
@@ -118,24 +226,65 @@ class Journal:
         self._synced = now
         return True
 
-    def rewind(self, marks: int) -> None:
-        """Keep the first `marks` marks alone: the data of the next one are not there."""
-        self._sure = min(marks, len(self.marks))
-        if marks < len(self.marks):
-            self._size = self._ends[marks - 1] if marks else 0
-            os.ftruncate(self._file, self._size)
-            del self.marks[marks:], self._ends[marks:]
-            self._write({"pid": os.getpid(), "facts": self.facts})
+    def restore(self, output: Restorable) -> None:
+        """Let the writer take over what an earlier job wrote, and forget the marks that do not hold any more."""
+        count = output.restore(self.marks)
+        if count < len(self.marks):
+            del self.marks[count:]
+            self._write({"rewind": count})
+        self.kept = self.inputs
 
     def finish(self, *outputs: Path) -> None:
-        """Say that the outputs, still under their working names, are whole."""
-        self._write({"finished": [os.stat(part_of(path)).st_ino for path in outputs]})
+        """Say that the outputs, still under their working names, are whole, and which files they will replace."""
+        places = [settled(path) for path in outputs]
+        self._finished = [os.lstat(part_of(place)).st_ino for place in places]
+        self._over = [found.st_ino for place in places if (found := status(place))]
+        self._write({"finished": self._finished, "over": self._over})
+
+    def has_finished(self, part: Path) -> bool:
+        """Whether `part` is an output that was finished, and may have had its own name already."""
+        found = status(part)
+        return found is not None and found.st_ino in self._finished
+
+    @property
+    def known(self) -> Collection[int]:
+        """Inode numbers of the finished outputs and of the files that they were to replace."""
+        return (*self._finished, *self._over)
+
+    def is_finished(self, *outputs: Path) -> bool:
+        """Whether an earlier job had finished these outputs, and all of them have taken their names."""
+        places = [settled(path) for path in outputs]
+        return len(places) == len(self._finished) and all(
+            status(part_of(place)) is None and (found := status(place)) is not None and found.st_ino == number
+            for place, number in zip(places, self._finished, strict=True)
+        )
 
     def take_back(self, *outputs: Path) -> None:
-        """Give outputs their working names again that an earlier job had finished and renamed, when it was killed."""
+        """Give finished outputs that an earlier job renamed before it was killed their working names again."""
         for path, number in zip(outputs, self._finished, strict=False):
-            if not part_of(path).exists() and path.exists() and path.stat().st_ino == number:
-                os.replace(path, part_of(path))
+            place = settled(path)
+            found = status(place)
+            if found is not None and found.st_ino == number and status(part_of(place)) is None:
+                os.replace(place, part_of(place))
+
+    def complete(self, *outputs: Path) -> bool:
+        """Give all finished files their names, as the job that was killed was about to; returns whether it could."""
+        places = [settled(path) for path in outputs]
+        if not self._finished or len(self._finished) != len(places):
+            return False
+        for place, number in zip(places, self._finished, strict=True):
+            there, part = status(place), status(part_of(place))
+            if (there is None or there.st_ino != number) and (part is None or part.st_ino != number):
+                return False
+        for place, number in zip(places, self._finished, strict=True):
+            there = status(place)
+            if there is None or there.st_ino != number:
+                if place.is_dir():
+                    return False  # staged_folder knows how to replace it
+                os.replace(part_of(place), place)
+            if place.is_dir():
+                (place / STAMP).unlink(missing_ok=True)
+        return True
 
     def keeps(self, error: BaseException) -> bool:
         """Whether what was written stays when `error` ends the job: it is of use, and there is no fault in it."""
@@ -146,92 +295,135 @@ class Journal:
         line = b"%08x %s\n" % (zlib.crc32(text), text)
         os.lseek(self._file, self._size, os.SEEK_SET)
         written = os.write(self._file, line)
-        if written < len(line):  # of a disk that is full: the next write says why
+        if written < len(line):  # a full disk takes a part of the line; the next write raises the reason
             os.write(self._file, line[written:])
         self._size += len(line)
 
 
 @contextlib.contextmanager
-def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False) -> Iterator[Journal]:
+def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False, once: str = "") -> Iterator[Journal]:
     """Yield the locked journal of the job that writes `out` and whose result depends on `facts`.
 
-    With `resume` it holds what an earlier job has done, if one left something. It is removed when the block ends, with
-    the data that it is about, unless an error ends the block after which the job can be resumed; that error then gets
-    a note which says so.
+    With `resume` it holds what an earlier job has done, if one left something. When the block ends, the journal and the
+    parts that it names are removed, unless an error ends the block after which the job can be resumed. That error then
+    gets a note which says so.
 
-    Raises OutputError if another job writes `out`, the earlier job was another one, or nothing can be written there.
+    Raises OutputError if another job writes `out`, the earlier job was another one, nothing can be written there, or an
+    earlier job has finished that must not run again: one with the same value of the fact `once`;
+    OutputExists if the file NAME.journal is not a journal of aekit's.
     """
-    path = out.with_name(out.name + ".journal")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    place = settled(out)
+    path = _journal_of(place)
+    with write_errors(out):
+        place.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path, out)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{out} could not be written", found=error.strerror or str(error)) from error
-    journal, keep = Journal(path, file), False
+    journal, keep = Journal(path, file), os.fstat(file).st_size > 0
     try:
-        journal.begin(facts, resume=resume)
+        with write_errors(out):
+            journal.begin(facts, resume=resume, once=once)
+        keep = False
         yield journal
     except BaseException as error:
-        keep = journal.keeps(error)
-        if keep:
+        keep = keep or journal.keeps(error)
+        if journal.keeps(error):
             error.add_note(f"{journal.kept:,} inputs are done and kept: --resume goes on with the others")
         raise
     finally:
-        if sys.platform == "win32":
-            os.close(file)  # an open file can't be removed there; elsewhere it is removed under its lock
         if not keep:
+            journal.clear()
+        _close(path, file, remove=not keep)
+
+
+def complete(*outputs: Path) -> None:
+    """Give files their names that a killed job had finished, as an overwrite of two files may leave one of each.
+
+    Does nothing if there is no such job, or it is still at work. Raises OutputError if a file can't be renamed.
+    """
+    path = _journal_of(settled(outputs[0]))
+    with write_errors(outputs[0]):
+        found = status(path)
+        if found is None or not found.st_size:
+            return
+        check_working_name(path)
+        file = os.open(path, os.O_RDWR | NO_LINKS)
+        done = False
+        try:
+            if _lock(file):
+                journal = Journal(path, file)
+                journal.read()
+                done = journal.complete(*outputs)
+        finally:
+            _close(path, file, remove=done)
+
+
+def _journal_of(place: Path) -> Path:
+    return place.with_name(place.name + ".journal")
+
+
+def _close(path: Path, file: int, *, remove: bool) -> None:
+    if sys.platform == "win32":
+        os.close(file)  # an open file can't be removed there; elsewhere it is removed under its lock
+    try:
+        if remove:
             path.unlink(missing_ok=True)
+    finally:
         if sys.platform != "win32":
             os.close(file)
+
+
+def _lock(file: int) -> bool:
+    # Imported here: commands that write nothing need not wait for it.
+    import filelock
+
+    return filelock.lock_descriptor(file, blocking=False)
 
 
 def _open_locked(path: Path, out: Path) -> int:
     until = time.monotonic() + _ORPHAN_SECONDS
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        check_working_name(path)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o666)
         try:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                return file
-        except BlockingIOError:
-            if _is_alive(file) or time.monotonic() > until:
-                os.close(file)
-                fix = "wait until it has ended"
+            if _lock(file):
+                if os.path.samestat(os.fstat(file), os.lstat(path)):
+                    return file
+            elif (holder := _holder(file)) is None or time.monotonic() > until or is_running(holder):
                 raise OutputError(
-                    str(out), expected="one job that writes it", found="another at work", fix=fix
-                ) from None
-            time.sleep(0.05)
+                    str(out),
+                    expected="one job that writes it",
+                    found=f"another at work{f' (process {holder})' if holder else ''}",
+                    fix="wait until it has ended",
+                )
+            else:
+                time.sleep(0.05)  # only workers of a killed job are left, and they end soon
         except FileNotFoundError:
-            pass
+            pass  # the other job ended, and removed its journal, between the opening and the lock
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # the other job ended, and removed its journal, between the opening and the lock
+        os.close(file)
 
 
-def _is_alive(file: int) -> bool:
-    """Whether the job that locked this journal lives, or only processes that it started still end."""
-    pid = 0
-    for line in os.pread(file, os.fstat(file).st_size, 0).splitlines(keepends=True):
-        pid = (_parse(line) or {}).get("pid", pid)
-    if not pid:
-        return True
+def _holder(file: int) -> int | None:
+    """Return the process id of the job that locked this journal, or None if it can't be read."""
+    holder = None
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+        os.lseek(file, 0, os.SEEK_SET)
+        with open(file, "rb", closefd=False) as lines:
+            for line in lines:
+                holder = (_parse(line) or {}).get("pid", holder)
+    except PermissionError:  # on Windows a lock keeps others from reading too
+        return None
+    return holder
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """What a line says, or None if it is not whole."""
+    """Return what a line says, or None if it is not whole."""
     crc, _, text = line.partition(b" ")
     if not text.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text[:-1]):
         return None
-    entry: dict[str, Any] = json.loads(text)
-    return entry
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None

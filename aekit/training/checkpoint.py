@@ -4,6 +4,7 @@ runs/NAME/config.json            settings, geometry, facts of the data
          metrics.jsonl           a line an epoch, for readers: resuming takes the epochs from the checkpoint
          checkpoint.safetensors  weights, averaged weights, optimizer state and position, replaced as a whole
          weights.safetensors     the weights to export: the averaged ones, of the best epoch
+         .lock                   held by the process that trains the run
          pca.npz                 PCA of the code's size on the same images: the baseline of evaluation
 runs/latest                      a text file with the NAME of the newest run
 
@@ -11,28 +12,36 @@ Files are replaced as a whole, so that a kill leaves the old or the new. Each ca
 safetensors files a SHA-256 of what they hold, pca.npz the CRC-32 of the zip format; the tensors name their run too.
 """
 
+import contextlib
 import hashlib
 import json
+import os
+import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aekit.errors import CheckpointError, OutputExists
+from aekit.errors import CheckpointError, OutputError, OutputExists, reason
+from aekit.json_files import parse_json, read_json, versioned, write_json
 from aekit.outputs.staging import staged_file
-from aekit.runs import CONFIG, config_checksum
+from aekit.runs import CONFIG, FORMAT_VERSION, config_checksum
 from aekit.spec import Geometry
-from aekit.training.config import FORMAT_VERSION, TrainConfig
+from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData, load_training_data
 
-METRICS = "metrics.jsonl"
+METRICS, LOCK = "metrics.jsonl", ".lock"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
+_LEFT_OVER = re.compile(r"\.lock|\.?config\.json(\.[0-9a-f]+)?\.part")
+"""Names of the files that a new run may leave if it is killed before its config.json has its name."""
 _SAME = ("train_images", "validation_images", "group_by", "fingerprint")
 """Facts of the data that must not change while a run lies on the disk."""
 
@@ -51,37 +60,40 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, geometry: Geometry, data: dict[str, Any]) -> Self:
-        """Make the folder of a new run. Raises OutputExists if something lies there."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OutputExists(path, "choose another --out, or continue that run with --resume")
+        """Make the folder of a new run. Raises OutputExists if it is taken, OutputError if it can't be made."""
+        check_free(path)
         run = cls(path, config, geometry, data, secrets.token_hex(8))
         values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}
         values["geometry"] = dict(vars(geometry))
         values["sha256"] = config_checksum(values)
-        with staged_file(path / CONFIG) as part:
-            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path} could not be made", found=error.strerror or reason(error)) from error
+        write_json(path / CONFIG, values)
         return run
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Open the folder of a run. Raises CheckpointError if it is none, damaged, altered, or of a newer aekit."""
+        """Open the folder of a run.
+
+        Raises CheckpointError if it is no run folder, or config.json is damaged, altered or of a newer aekit, and
+        OptionError if a setting is out of range.
+        """
         file = path / CONFIG
         try:
-            values = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            raise CheckpointError(
-                str(path), expected=f"a run folder with {CONFIG}", found="none", fix="make one with `aekit train`"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(str(file), expected="JSON", found=str(error)[:160]) from error
-        _check_version(values, str(file))
+            values = read_json(file, CheckpointError, "a run's settings", newest=FORMAT_VERSION)
+        except (FileNotFoundError, NotADirectoryError):
+            begun = f"begin the run again with `aekit train --out {path}`" if is_unbegun(path) else ""
+            fix = begun or "make one with `aekit train`"
+            raise CheckpointError(str(path), expected=f"a run folder with {CONFIG}", found="none", fix=fix) from None
         _check_sum(values.get("sha256"), config_checksum(values), str(file))
         try:
             geometry = Geometry(**values["geometry"])
             data, run_id = dict(values["data"]), str(values["run_id"])
         except (KeyError, TypeError, ValueError) as error:
-            found = str(error)[:160]
-            raise CheckpointError(str(file), expected="a geometry and the data's facts", found=found) from None
+            expected = "a geometry and the data's facts"
+            raise CheckpointError(str(file), expected=expected, found=reason(error)) from None
         return cls(path, TrainConfig.from_dict(values.get("config"), str(file)), geometry, data, run_id)
 
     def load_data(self) -> TrainingData:
@@ -103,7 +115,10 @@ class Run:
         text = json.dumps({**state, "format_version": FORMAT_VERSION, "run_id": self.run_id})
         with staged_file(self.path / name) as part:
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(contiguous, part, {"aekit": text, "sha256": _checksum(contiguous, text)})
+            try:
+                save_file(contiguous, part, {"aekit": text, "sha256": _checksum(contiguous, text)})
+            except SafetensorError as error:  # safetensors reports a full disk so
+                raise OutputError(f"{self.path / name} could not be written", found=reason(error)) from error
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors and state of the file `name`.
@@ -115,6 +130,23 @@ class Run:
             found = f"that of run {str(state.get('run_id'))[:80]}"
             raise CheckpointError(str(self.path / name), expected=f"the state of run {self.run_id}", found=found)
         return tensors, state
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run. Raises CheckpointError if one already does, OutputError if the
+        lock can't be made."""
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            fix = "wait until it ends, or stop it"
+            raise CheckpointError(f"{self.path} is being trained by another process", fix=fix) from None
+        except OSError as error:
+            raise OutputError(str(self.path / LOCK), found=error.strerror or reason(error)) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def unfinished(self) -> str | None:
         """How far the run came, in words, if it was not trained to its end; else None."""
@@ -133,7 +165,7 @@ class Run:
         try:
             return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
-            raise CheckpointError(str(file), expected="a JSON object a line", found=str(error)[:160]) from error
+            raise CheckpointError(str(file), expected="a JSON object a line", found=reason(error)) from error
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Replace the metrics with these epochs."""
@@ -141,21 +173,45 @@ class Run:
             part.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
 
 
+def check_free(path: Path) -> None:
+    """Raise OutputExists unless a new run may take the folder `path`: it is absent, empty, or holds only what a run
+    left that was killed before its config.json was written."""
+    if not os.path.lexists(path) or is_unbegun(path):
+        return
+    resumable = (path / CONFIG).is_file()
+    raise OutputExists(path, "choose another --out" + (", or continue that run with --resume" if resumable else ""))
+
+
+def is_unbegun(path: Path) -> bool:
+    """Whether `path` is a folder that is empty or holds only working files of a run without a config.json."""
+    try:
+        return all(_LEFT_OVER.fullmatch(name) for name in os.listdir(path))
+    except OSError:
+        return False
+
+
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file written by save_tensors. Raises CheckpointError if it can't be, or was altered."""
+    if file.exists() and not file.is_file():
+        raise CheckpointError(str(file), expected="a regular file", found="a folder, a pipe or a device")
     try:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
             text = metadata.get("aekit", "null")
-            state = json.loads(text)
-            _check_version(state, str(file))
+            state = versioned(
+                parse_json(text, CheckpointError, str(file), most_values=10_000_000),  # it holds every epoch's metrics
+                CheckpointError,
+                str(file),
+                "a file of aekit",
+                newest=FORMAT_VERSION,
+            )
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(str(file), expected="a saved state", found="nothing there") from None
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(str(file), expected="a safetensors file of aekit", found=str(error)[:160]) from error
+        raise CheckpointError(str(file), expected="a safetensors file of aekit", found=reason(error)) from error
     _check_sum(metadata.get("sha256"), _checksum(tensors, text), str(file))
     return tensors, state
 
@@ -185,14 +241,4 @@ def _check_sum(said: Any, found: str, where: str) -> None:
             expected=f"SHA-256 {str(said)[:16]}…" if said else "its SHA-256 inside",
             found=f"{found[:16]}…",
             fix="bring it back as it was, or train anew",
-        )
-
-
-def _check_version(values: Any, where: str) -> None:
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if not isinstance(version, int) or version < 1:
-        raise CheckpointError(where, expected="a file of aekit with format_version", found=repr(version)[:80])
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            where, expected=f"format {FORMAT_VERSION} or older", found=f"{version}", fix="update aekit"
         )

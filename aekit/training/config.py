@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aekit.errors import CheckpointError, OptionError
+from aekit.registry import NETWORKS
 from aekit.spec import Geometry, ModelSpec
 from aekit.training.objectives import make_objective
-
-FORMAT_VERSION = 1
-"""Version of a run's files; readers refuse a higher one."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +19,15 @@ class TrainConfig:
     preset: str = "default"
     """Name of the preset these settings began from."""
     network: str = "residual"
-    """`residual` (starts as PCA), `mlp` or `conv`."""
+    """Which network is trained; a name in aekit.registry.NETWORKS."""
     hidden: tuple[int, ...] = (512, 512)
-    """residual: width of each block, all alike; mlp: units of the encoder's hidden layers, the decoder's in reverse;
-    conv: channels of its stages, the last repeated until sides are at most 8."""
+    """Sizes of the layers; `hidden_help` of each entry in aekit.registry.NETWORKS says what they mean."""
     squash: bool = False
     """Sigmoids on the latent and on the output, as in the book's network; else both are linear."""
     init: str = "kaiming"
     """Of weights and biases: `kaiming` (torch's rule) or `normal` (N(0, 1), the book's)."""
     objective: str = "plain"
-    """What is minimised; a module of aekit.training.objectives."""
+    """What is minimised; a name in aekit.registry.OBJECTIVES."""
     options: dict[str, str] = field(default_factory=dict)
     """The objective's own options, by name, as they were written."""
     code_dim: int = 32
@@ -104,7 +101,7 @@ class TrainConfig:
 
 
 _CHOICES = {
-    "network": ("residual", "mlp", "conv"),
+    "network": tuple(NETWORKS),
     "init": ("kaiming", "normal"),
     "optimizer": ("adamw", "tf1-rmsprop"),
     "schedule": ("one-cycle", "constant"),
@@ -123,9 +120,6 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 _BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True, "code_dim": 256}
-
-_HIDDEN = {"residual": TrainConfig.hidden, "mlp": (1024, 512), "conv": (32, 64)}
-"""Sizes of each network where neither the preset nor the user says."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -160,11 +154,41 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def make_config(preset: str, **given: Any) -> TrainConfig:
-    """The config of a preset with the user's own settings on top; those that are None count as not given."""
+    """Make the config of a preset with the user's own settings on top; a setting that is None is not given.
+
+    Raises OptionError for an unknown preset, network or objective, a setting of the wrong type or out of range, or an
+    option that the objective does not have. Raises TypeError for a name that is no field of TrainConfig.
+    """
     if preset not in PRESETS:
-        raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset))
-    chosen = {**PRESETS[preset], **{name: value for name, value in given.items() if value is not None}}
+        raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset)[:80])
+    typed = {name: _typed(name, value) for name, value in given.items() if value is not None}
+    chosen = {**PRESETS[preset], **typed}
     network = chosen.get("network", TrainConfig.network)
+    hidden = NETWORKS[network].hidden if network in NETWORKS else ()
     objective = make_objective(chosen.get("objective", TrainConfig.objective), chosen.get("options", {}))
     code_dim = objective.suggested_code_dim or TrainConfig.code_dim
-    return TrainConfig(**{"hidden": _HIDDEN.get(network, ()), "code_dim": code_dim, **chosen, "preset": preset})
+    return TrainConfig(**{"hidden": hidden, "code_dim": code_dim, **chosen, "preset": preset})
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A setting as the type of its field. Raises OptionError if it has another; leaves an unknown name alone."""
+    kind = type(getattr(TrainConfig(), name, value))
+    if kind is tuple and isinstance(value, list | tuple) and all(type(size) is int for size in value):
+        return tuple(value)
+    if kind is dict and isinstance(value, dict) and all(type(each) in (str, int, float) for each in value.values()):
+        return {str(option): each if isinstance(each, str) else repr(each) for option, each in value.items()}
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    if type(value) is not kind or kind is dict:
+        raise OptionError(name, expected=_KINDS[kind], found=repr(value)[:80])
+    return value
+
+
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list of whole numbers",
+    dict: "a table of texts and numbers",
+}

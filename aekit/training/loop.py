@@ -76,6 +76,8 @@ class TrainLoop:
         if config.ema and self.step % _EMA_EVERY == 0:
             # A short memory at first: the average covers at most about a tenth of the steps so far.
             decay = min(config.ema**_EMA_EVERY, 1 - 10 / (self.step / _EMA_EVERY + 10))
+            # torch's AveragedModel takes 10 times as long for this on the preset `small` (653 against 62 µs), and
+            # twice as long on `default` (2.25 against 1.08 ms), as it looks up every parameter anew.
             with torch.no_grad():
                 torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         return loss.detach()

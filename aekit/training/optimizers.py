@@ -92,7 +92,9 @@ class FusedAdamW(_Optimizer):
     """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel, called with as little around it as can be.
 
     torch.optim.AdamW counts the steps of each parameter in a tensor of its own and sorts parameters by device each
-    step; on a small network that takes as long as the update. One count a group is enough here.
+    step. One count a group is enough here. A step of torch.optim.AdamW(fused=True) takes 1.7 times as long on the
+    preset `small` (407 against 227 µs) and 1.08 times on `default` (2.88 against 2.66 ms); medians of 41 alternating
+    passes on one thread, in CPU time.
     """
 
     averages: ClassVar = {"exp_avg": 0.0, "exp_avg_sq": 0.0}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aekit.errors import CheckpointError, TrainingError
 from aekit.pca import Pca
+from aekit.registry import OBJECTIVES
 from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run, check_fit
 from aekit.training.data import TrainingData
 from aekit.training.loop import TrainLoop
@@ -56,21 +57,24 @@ def train(
     """Train the run's network and leave its weights in the run folder; returns the epoch they are from.
 
     With `resume` the run goes on from its checkpoint; on the CPU, with the same number of threads, it ends with the
-    same bits as a run that was never interrupted. `principal` are components of the training images, for networks that
-    start from them; they are fitted if not given. `on_step` is told the number of steps done.
+    same bits as a run that was never interrupted. `principal` are components of the training images, which a network
+    that starts as PCA needs at the start of a run. `on_step` is told the number of steps done.
 
     Raises TrainingError if the cost stops being a number, Interrupted after SIGINT or SIGTERM, with the state saved,
-    CheckpointError if there is nothing sound to resume.
+    CheckpointError if there is nothing sound to resume or another process trains the run, OutputError if the run
+    can't be written, OptionError if the network can't have its sizes, and ValueError without the components that the
+    network starts from.
     """
     wanted = components_wanted(run.config, data.geometry)
     if wanted and principal is None and not resume:
-        principal = Pca.fit(data.train, wanted)
-    loop = TrainLoop(run.config, data, device, principal)
-    recorder = _Recorder(run, loop)
-    if resume:
-        recorder.restore()
-    with stop_on_signal() as stop, flushed_denormals():
-        return recorder.run_epochs(stop, on_epoch, on_step)
+        raise ValueError(f"the network starts from {wanted} principal components, and none are given")
+    with run.locked():
+        loop = TrainLoop(run.config, data, device, principal)
+        recorder = _Recorder(run, loop)
+        if resume:
+            recorder.restore()
+        with stop_on_signal() as stop, flushed_denormals():
+            return recorder.run_epochs(stop, on_epoch, on_step)
 
 
 class _Recorder:
@@ -131,7 +135,7 @@ class _Recorder:
         cost = self.cost_sum / (loop.step - (number - 1) * loop.per_epoch)
         self.cost_sum = 0.0
         figures = loop.validate()
-        criterion = figures[loop.network.objective.criterion]
+        criterion = figures[OBJECTIVES[loop.config.objective].headline]
         if not (math.isfinite(cost) and math.isfinite(criterion)):
             self.run.write_metrics(self.epochs)
             self.write_best()

@@ -28,6 +28,7 @@ from aekit.training.networks import Autoencoder, make_network
 from aekit.training.objectives import make_objective
 from aekit.training.objectives.objective import clipped_mse
 from aekit.training.objectives.rate import LatentModel, Rate
+from aekit.training.session import fit_principal
 from aekit.training.trainer import Interrupted, load_network, train
 
 X = torch.rand((6, 1, 3, 4), generator=torch.Generator().manual_seed(1))
@@ -255,7 +256,7 @@ def test_it_trains_every_network_on_colour_images(tmp_path: Path, network: str, 
     hidden = {"residual": (16,), "mlp": (32,), "conv": (8,)}[network]
     settings = {"network": network, "hidden": hidden, "code_dim": 12, "batch_size": 32, "precision": precision}
     run = new_run(tmp_path / "run", data, {"lambda": "0.001"}, **settings)
-    last = train(run, data)
+    last = train(run, data, principal=fit_principal(run.config, data))
     assert last.validation["bytes"] < 12 and last.validation["mse"] < float(data.validation.std() / 255) ** 2
     assert last.validation["loss"] == pytest.approx(
         8 * last.validation["bytes"] / 120 + 0.001 * 255**2 * last.validation["mse"], rel=1e-3

@@ -187,6 +187,8 @@ def read_footer(file: BinaryIO, begin: int, end: int) -> list[BlockPlace] | None
         return None
     places, offset = [], begin
     for length, inputs, rows in _ENTRY.iter_unpack(found[1]):
+        if length < FRAME_BYTES + _BLOCK.size or not rows <= inputs <= MAX_INPUTS:
+            return None  # no block is that small or counts so: a hostile footer could claim any number of images
         places.append(BlockPlace(offset, length, inputs, rows))
         offset += length
     return places if offset == tail - size else None

@@ -14,6 +14,7 @@ from aekit.codes.archive.records import unpack
 from aekit.codes.entropy import FrequencyTables, decode
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch
+from aekit.images.paths import FILE, kind_of, system_reason
 from aekit.images.records import Record, check_relative
 from aekit.model.bundle import Bundle
 
@@ -83,10 +84,12 @@ class Archive(Sequence[Entry]):
         path = Path(path)
         if not isinstance(model, Bundle):
             model = Path(model or os.environ.get("AEKIT_MODEL") or "model")
+        if (kind := kind_of(path)) != FILE:  # opening a pipe would wait for ever
+            raise CodesError(str(path)[:300], expected="an archive", found=kind)
         try:
             file = path.open("rb")
         except OSError as error:
-            raise CodesError(str(path), expected="an archive", found=error.strerror or str(error)) from error
+            raise CodesError(str(path), expected="an archive", found=system_reason(error)) from error
         try:
             header, begin = read_header(file, str(path))
             end = file.seek(0, os.SEEK_END)
@@ -245,8 +248,11 @@ def _salvage(
         whole = scan(file, begin, end)
         used = sum(place.size for place in whole)
         return whole, Loss(0, None, end - begin - used)
-    lost = [place for place in places if read_frame(file, place.offset, place.offset + place.size) is None]
+    whole, lost = list[BlockPlace](), list[BlockPlace]()
+    for place in places:
+        found = read_frame(file, place.offset, place.offset + place.size)
+        (lost if found is None else whole).append(place)
     if not lost:
         return places, None
     loss = Loss(len(lost), sum(place.rows for place in lost), sum(place.size for place in lost))
-    return [place for place in places if place not in set(lost)], loss
+    return whole, loss

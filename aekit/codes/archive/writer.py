@@ -1,19 +1,23 @@
-"""Write an archive block by block, or go on with one that is there, without ever touching the old file.
+"""Write an archive block by block, or append to one, without ever changing the old file.
 
-An append writes a new file, `NAME.part`, beside the old one: the old blocks, then the new ones; it takes the old one's
-name when it is whole and on the disk. So at any instant NAME is the whole old archive or the whole new one. To append
-in place would spare the copy, but a reader could then not tell an append that was cut short from a file that was; and
-a million images are a few megabytes. The last block, which may be short, is filled up: an archive that grew is, to the
-byte, the archive made at once of the same images in the same order.
+An append writes a new file, `NAME.part`, beside the old one: first the old blocks, then the new ones. The new file
+takes the name when it is whole and on the disk. So at any instant NAME is the whole old archive or the whole new one.
+Appending in place would save the copy. But a reader could then not tell an append that was cut short from a damaged
+file, and a million images are a few megabytes.
+
+The last block of the old archive may be short; the append fills it up. So an archive that grew is the same, byte for
+byte, as an archive made at once of the same images in the same order.
 """
 
 import contextlib
 import os
 import shutil
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -26,19 +30,27 @@ from aekit.errors import CodesError, ShapeError
 from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codes
-from aekit.outputs.journal import Journal, Mark, journaled
+from aekit.outputs.journal import Journal, journaled
+from aekit.outputs.marks import Mark, Written
 from aekit.outputs.staging import open_part, staged_file
 
 
-class ArchiveWriter:
-    """Writes an archive to a file, in bounded memory. Its bytes depend on the codes and records alone, and on their
-    order, not on how many are added at a time.
+class _Sums(NamedTuple):
+    """What a mark says of an archive."""
 
-    After each block the file holds whole blocks alone, which `container.scan` finds again.
+    added: int
+    """Inputs that the job has added; some of them may wait for their block to fill."""
+
+
+class ArchiveWriter:
+    """Writes an archive to a file, in bounded memory.
+
+    The bytes depend only on the codes, the records and their order, not on how many are added at a time. After each
+    block the file holds whole blocks alone, which `container.scan` finds again.
     """
 
     dtype = "uint8"
-    """What codes are kept as."""
+    """Type of the stored codes."""
 
     def __init__(self, file: BinaryIO, bundle: Bundle, *, named: bool) -> None:
         self._file, self._bundle, self._named = file, bundle, named
@@ -47,20 +59,23 @@ class ArchiveWriter:
         self._limit = inputs_per_block(bundle.spec.code_dim)
         self._places = list[BlockPlace]()
         self._codes, self._records, self._inputs, self._text = list[U8](), list[Record](), 0, 0
-        self._added = self._drop = self._before = 0
+        self._added = self._drop = 0
+        self._whole = self._whole_before = 0  # inputs in whole blocks, and those of the old archive
+        self._waiting = deque[tuple[int, int]]()  # (added, inputs) of marks that end in an unfinished block
+        self._kept = 0
         self._failed = frozenset[tuple[str, str]]()
-        self.held = 0
-        """Codes of the archive that it goes on with."""
+        self.count_before = 0
+        """Codes of the archive that this job appends to."""
         self.count = 0
-        """Codes, those of the archive that it goes on with included."""
-        self.present: frozenset[str] = frozenset()
-        """Paths of the images that the archive held before."""
-        file.write(self._header.to_bytes())  # over the same one, where a job is resumed
+        """Codes, including those of the archive that this job appends to."""
+        self.present_paths: frozenset[str] = frozenset()
+        """Paths of the images of the archive that this job appends to."""
+        file.write(self._header.to_bytes())  # over the same header, where a job is resumed
 
     def go_on(self, old: Archive) -> None:
-        """Take over the whole of `old`, verifying it, unless `restore` found it in the file.
+        """Copy all of `old`, and verify it. What `restore` found in the file is not copied again.
 
-        Raises CodesError or ModelMismatch if it does not fit.
+        Raises CodesError or ModelMismatch if `old` does not fit, or is damaged.
         """
         old.check_model(self._bundle)
         if old.header != self._header:
@@ -75,15 +90,18 @@ class ArchiveWriter:
             for place in old.places[-1:]:
                 self.add(old.codes_of(place), old.records_of(place))
             self.count, self._added = len(old), 0
-        self.held = len(old)
+        self.count_before = len(old)
         inputs = list(old.inputs())
-        self.present = frozenset(record.path for record in inputs if not record.error)
+        self.present_paths = frozenset(record.path for record in inputs if not record.error)
         self._failed = frozenset((record.path, record.error) for record in inputs if record.error)
 
     def add(self, codes: Codes, records: Sequence[Record]) -> None:
-        """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included; none where images
-        have no paths."""
-        # A file that can't be read is tried by each append, and told of once.
+        """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included.
+
+        `records` is empty where images have no paths. Raises ShapeError if the codes do not fit the records or the
+        model, CodesError if a path can't be a file's name.
+        """
+        # Each append tries a file that can't be read; the archive records the failure once.
         records = [record for record in records if not (record.error and (record.path, record.error) in self._failed)]
         self._added += len(records) if self._named else len(codes)
         codes, records = self._undropped(np.asarray(codes), records)
@@ -95,32 +113,41 @@ class ArchiveWriter:
         self._codes.append(codes[begin:].copy())
         self.count += len(codes)
 
-    def mark(self, *, sync: bool) -> Mark:
-        """Inputs `added` by the job, and those of them in `whole` blocks, which carry their own checksums. With `sync`
-        these are brought to the disk."""
+    def written(self, inputs: int, *, sync: bool) -> Written:
+        """Return how far the archive goes, and bring it to the disk if `sync`.
+
+        `inputs` is how many inputs the job has done. Those in whole blocks are kept for a resumed job, because blocks
+        carry their own checksums.
+        """
         if sync:
             os.fsync(self._file.fileno())
-        return {"added": self._added, "whole": sum(place.inputs for place in self._places) - self._before}
+        self._waiting.append((self._added, inputs))
+        while self._waiting and self._waiting[0][0] <= self._whole - self._whole_before:
+            self._kept = self._waiting.popleft()[1]
+        return Written(self._kept, _Sums(self._added))
 
-    def restore(self, marks: Sequence[Mark], old: Archive | None) -> int:
-        """Take over the whole blocks that a job left in the file, cut off the rest, and forget the inputs that are
-        added again, as the marks lie before the blocks' ends; returns how many marks count. With `old` the job had
-        gone on with that, and it has been checked to fit."""
-        before = self._before = sum(place.inputs for place in old.places) if old is not None else 0
+    def restore(self, marks: Sequence[Mark], old: Archive | None = None) -> int:
+        """Keep the whole blocks that an earlier job left in the file, and cut off the rest; return how many marks hold.
+
+        The last mark that holds lies at the end of a block or before it. So the inputs between the two come again, and
+        `add` drops them. `old` is the archive that the earlier job appended to.
+        """
+        self._whole_before = sum(place.inputs for place in old.places) if old is not None else 0
         begin = self._file.tell()
         places = scan(self._file, begin, self._file.seek(0, os.SEEK_END))
-        done = sum(place.inputs for place in places) - before
-        if not marks or done < 0:
+        done = sum(place.inputs for place in places) - self._whole_before
+        if not marks or done < 0 or any(len(mark.written.sums) != len(_Sums._fields) for mark in marks):
             self._file.truncate(begin)
             self._file.seek(begin)
             return 0
-        self._places = places
+        self._places, self._whole = places, done + self._whole_before
         end = places[-1].offset + places[-1].size if places else begin
         self._file.truncate(end)
         self._file.seek(end)
         self.count = sum(place.rows for place in places)
-        kept = bisect_right(marks, done, key=lambda mark: mark["added"])
-        self._added = marks[kept - 1]["added"] if kept else 0
+        kept = bisect_right(marks, done, key=lambda mark: _Sums(*mark.written.sums).added)
+        if kept:
+            self._added, self._kept = _Sums(*marks[kept - 1].written.sums).added, marks[kept - 1].step.inputs
         self._drop = done - self._added
         return kept
 
@@ -131,7 +158,7 @@ class ArchiveWriter:
         return codes[rows:], records[drop:]
 
     def _add_named(self, codes: U8, records: Sequence[Record]) -> int:
-        """Count inputs, and close the blocks that they fill; returns the first row that is left for the next one."""
+        """Add inputs that have records, and close each block that is full; return the first row of the open block."""
         begin = row = 0
         for record in records:
             text = text_bytes(record)
@@ -145,7 +172,7 @@ class ArchiveWriter:
         return begin
 
     def _add_unnamed(self, codes: U8) -> int:
-        """The same for inputs that all have a row and have no record."""
+        """Add inputs that have no records and one row each; the rest is as in `_add_named`."""
         begin = 0
         while begin < len(codes):
             stop = min(begin + self._limit - self._inputs, len(codes))
@@ -164,31 +191,49 @@ class ArchiveWriter:
         os.fsync(self._file.fileno())
 
     def _close(self, codes: U8, row: int) -> int:
-        """Write the block that ends with `codes`; returns the row that the next one begins with."""
+        """Write the block that ends with `codes`, before `row`; return `row`, where the next block begins."""
         whole = np.concatenate([*self._codes, codes])
-        names = pack(self._records) if self._named else b""
+        records = pack(self._records) if self._named else b""
         shape = (1, 1, self._bundle.spec.code_dim)
-        self._write(Block(self._inputs, len(whole), shape, encode(whole, self._tables), names))
+        self._write(Block(self._inputs, len(whole), shape, encode(whole, self._tables), records))
         self._codes, self._records, self._inputs, self._text = [], [], 0, 0
         return row
 
     def _write(self, block: Block) -> None:
         frame = block.to_bytes()
         self._places.append(BlockPlace(self._file.tell(), len(frame), block.inputs, block.rows))
+        self._whole += block.inputs
         self._file.write(frame)
         self._file.flush()
+
+
+@dataclass(frozen=True)
+class _Resumable:
+    """The writer of an archive, to be restored beside the old archive that it appends to."""
+
+    writer: ArchiveWriter
+    old: Archive | None
+
+    def restore(self, marks: Sequence[Mark]) -> int:
+        """As ArchiveWriter.restore. Raises CodesError or ModelMismatch if the old archive does not fit."""
+        count = self.writer.restore(marks, self.old)
+        if self.old is not None:  # it may hold failures alone, and be empty
+            self.writer.go_on(self.old)
+        return count
 
 
 @contextlib.contextmanager
 def staged_archive(
     out: Path, bundle: Bundle, *, named: bool, append: bool = False, journal: Journal | None = None
 ) -> Iterator[ArchiveWriter]:
-    """Yield the writer of the archive `out`, which takes its name when the block ends; on any error what was there
-    stays. With `append` it goes on with the archive that is there, if one is; with a `journal` that has marks, with
-    what a job that was cut short has done.
+    """Yield the writer of the archive `out`, which takes its name when the block ends. After an error the old file is
+    still there, unchanged.
 
-    Raises OutputError if another job is writing `out`; CodesError, ModelMismatch or BundleError if the model does not
-    fit the archive, or the archive is damaged.
+    With `append` the new archive begins with what the old one holds, if there is one. If the `journal` has marks, the
+    new archive begins with what the earlier job wrote.
+
+    Raises OutputError if another job is writing `out`, or it can't be written; BundleError if the model has no
+    frequency tables; CodesError, SpecError or ModelMismatch if the old archive is damaged or of another model.
     """
     if out.is_symlink():
         out = out.resolve()  # a link is to stay a link
@@ -198,10 +243,7 @@ def staged_archive(
         with open_part(part, journal) as file:
             writer = ArchiveWriter(file, bundle, named=named)
             old = stack.enter_context(Archive.open(out, bundle)) if append and out.exists() else None
-            kept = writer.restore(journal.marks, old)
-            if old is not None:  # it may hold failures alone, and be empty
-                writer.go_on(old)
-            journal.rewind(kept)
+            journal.restore(_Resumable(writer, old))
             yield writer
             writer.finish()
             if out.exists():

@@ -19,6 +19,7 @@ from torch.nn.functional import gelu, linear, pad
 
 from aekit.errors import OptionError
 from aekit.pca import Pca
+from aekit.registry import NETWORKS
 from aekit.spec import Geometry
 from aekit.training.config import TrainConfig
 from aekit.training.networks.autoencoder import Foldable
@@ -189,16 +190,16 @@ class _Basis:
 
 
 def deviations(encoder: nn.Module, code_dim: int) -> Tensor | None:
-    """Deviations, [code_dim], of the principal coefficients that an encoder starts with as its latents, each divided by
-    its own; None of an encoder that starts from chance."""
+    """Return the standard deviation of each initial latent, shape [code_dim], or None if the encoder does not start
+    from PCA."""
     if not isinstance(encoder, _Encoder):
         return None
     return pad(encoder.deviations, (0, code_dim - encoder.linear_dim), value=float(encoder.deviations[-1]))
 
 
 def components_wanted(config: TrainConfig, geometry: Geometry) -> int:
-    """Principal components of the training images that a config's network starts from; 0 if it starts from chance."""
-    if config.network != "residual":
+    """Number of principal components of the training images that the network starts from; 0 if it uses none."""
+    if not NETWORKS[config.network].starts_as_pca:
         return 0
     return min(max(_COMPONENTS, 2 * config.code_dim), geometry.pixels, max(_MOST_BASIS // geometry.pixels, 1))
 

@@ -1,42 +1,37 @@
-"""Objectives: what a network is trained to minimise. Each is a module of this package and a line in OBJECTIVES."""
+"""Objectives: what a network is trained to minimise. Each is a file of this package and an entry in aekit.registry."""
 
 from collections.abc import Mapping
 
 from aekit.errors import OptionError
-from aekit.training.objectives.denoising import Denoising
+from aekit.registry import OBJECTIVES
 from aekit.training.objectives.objective import Objective
-from aekit.training.objectives.plain import Plain
-from aekit.training.objectives.rate import Rate
-from aekit.training.objectives.sparse import Sparse
-from aekit.training.objectives.variational import Variational
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "plain": Plain,
-    "denoising": Denoising,
-    "variational": Variational,
-    "sparse": Sparse,
-    "rate": Rate,
-}
+__all__ = ["OBJECTIVES", "Objective", "make_objective"]
+
+_RENAMED = {"lambda": "lambda_"}
+"""Field of the dataclass for each option whose name is a keyword of Python."""
 
 
 def make_objective(name: str, options: Mapping[str, str]) -> Objective:
-    """The objective a user named, with its options as they were written.
+    """Make the objective that a user named. `options` are texts by option name.
 
-    Raises OptionError for an unknown objective, an option it does not have, or a value that is not of its kind.
+    Raises OptionError for an unknown objective, an unknown option, a text that is not of the option's type, or a
+    value out of range.
     """
     if name not in OBJECTIVES:
-        raise OptionError("--objective", expected=" or ".join(OBJECTIVES), found=repr(name))
-    kind = OBJECTIVES[name]
-    defaults = {name.rstrip("_"): value for name, value in vars(kind()).items()}  # `lambda` can be no field's name
-    values = {}
+        raise OptionError("--objective", expected=" or ".join(OBJECTIVES), found=repr(name)[:80])
+    entry = OBJECTIVES[name]
+    known = {option.name: option for option in entry.options}
+    fields: dict[str, str | int | float] = {}
     for option, text in options.items():
-        if option not in defaults:
-            known = ", ".join(f"{known}={value}" for known, value in defaults.items()) or "it has none"
-            raise OptionError(f"option {option!r}", expected=f"an option of {name} ({known})")
-        wanted = type(defaults[option])
+        if option not in known:
+            listed = ", ".join(f"{each.name}={each.default}" for each in entry.options) or "it has none"
+            raise OptionError(f"option {option!r}"[:80], expected=f"an option of {name} ({listed})")
+        kind = type(known[option].default)
         try:
-            values[option] = wanted(text)
+            fields[_RENAMED.get(option, option)] = kind(text)
         except ValueError:
-            raise OptionError(f"option {option!r}", expected=f"a {wanted.__name__}", found=repr(text)) from None
-    fields = {name.rstrip("_"): name for name in vars(kind())}
-    return kind(**{fields[option]: value for option, value in values.items()})
+            found = repr(text)[:80]
+            raise OptionError(f"option {option!r}", expected=f"a {kind.__name__}", found=found) from None
+    objective: Objective = entry.load()(**fields)
+    return objective

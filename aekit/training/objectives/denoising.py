@@ -1,17 +1,13 @@
 """Denoising: take the noise away again (Vincent, Larochelle, Bengio & Manzagol 2008; Vincent et al. 2010)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from aekit.errors import OptionError
 from aekit.training.augment import warp
-from aekit.training.objectives.objective import Objective, clipped_mse
-
-if TYPE_CHECKING:
-    from aekit.training.networks import Autoencoder
+from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 _NOISES = ("gaussian", "masking", "salt-and-pepper", "warp")
 
@@ -28,8 +24,6 @@ class Denoising(Objective):
 
     noise: str = "gaussian"
     strength: float = 0.5
-
-    criterion = "denoised_mse"
 
     def __post_init__(self) -> None:
         if self.noise not in _NOISES:
@@ -52,11 +46,11 @@ class Denoising(Objective):
         pepper = (torch.rand(hit.shape, generator=rng) < 0.5).to(x.device)
         return torch.where(hit, pepper.to(x.dtype), x)
 
-    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+    def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The clean images' mean squared error of a noisy batch."""
         return clipped_mse(network.decode(network.encode(self.corrupt(x, rng))), x)
 
-    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
         """The error of clean images, and of noisy ones against their clean originals."""
         denoised = network.decode(network.encode(self.corrupt(x, rng)))
         return {**super().validate(network, x, rng), "denoised_mse": float(clipped_mse(denoised, x))}

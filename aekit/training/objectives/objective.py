@@ -1,23 +1,35 @@
 """What an objective is: the cost of a batch, and the maps it puts around a network's halves."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from aekit.training.networks import Autoencoder
+
+class Network(Protocol):
+    """What an objective asks of the network that it trains; aekit.training.networks.Autoencoder has it."""
+
+    learned: nn.Module | None
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images [n, C, H, W] in [0, 1] to latents [n, D]."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents [n, D] to images [n, C, H, W]."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Outputs of the encoder before the objective turns them into latents."""
+
+    def outputs(self, z: Tensor) -> Tensor:
+        """Outputs of the decoder before the objective turns them into images."""
 
 
 class Objective(ABC):
-    """An objective with the plain answer to everything but `loss`; the others answer what differs.
+    """Base of all objectives. Only `loss` has no default; a subclass overrides what differs.
 
-    A subclass is a frozen dataclass whose fields are the objective's options, each with a default.
+    A subclass is a frozen dataclass. Its fields are the options of its entry in aekit.registry, with the same defaults.
     """
-
-    criterion = "mse"
-    """The figure of `validate` that picks the weights to keep; less is better."""
 
     @property
     def has_prior(self) -> bool:
@@ -26,15 +38,20 @@ class Objective(ABC):
 
     @property
     def suggested_code_dim(self) -> int | None:
-        """Numbers in a code that suit the objective's options, where neither user nor preset says; None: any."""
+        """Numbers in a code that suit the options, used if neither user nor preset says; None if any number does."""
+        return None
+
+    @property
+    def bytes_asked(self) -> float | None:
+        """Mean bytes of a code that the options ask for; None if they ask for no size."""
         return None
 
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> nn.Module | None:
-        """What the objective itself learns, for a code of `code_dim` numbers of images with so many channels: trained,
-        averaged and saved with the network as its `learned`, and left out of the graphs.
+        """Make the module that the objective itself learns, or None.
 
-        `deviations`, [D], are those of the principal coefficients that a network starts with as its latents, in
-        images with pixels in [0, 1], each coefficient divided by its deviation; None of others.
+        It is trained, averaged and saved with the network, as `network.learned`, and is left out of the graphs.
+        `deviations`, shape [code_dim], are the standard deviations of the principal coefficients that the network
+        starts from, for pixels in [0, 1]; None if the network does not start from PCA.
         """
         return None
 
@@ -54,23 +71,25 @@ class Objective(ABC):
         """The decoder's outputs to images; part of the exported decoder."""
         return outputs
 
-    def code_scale(self, network: "Autoencoder") -> Tensor | None:
-        """Code units in a latent of 1, [D], where training rounded to them, with 0 at the middle code, 128; None
-        leaves them to be calibrated on the range of the training images' latents."""
+    def code_scale(self, network: Network) -> Tensor | None:
+        """Return the code units in a latent of 1, shape [code_dim], if training rounded latents to codes; code 128 is
+        the latent 0. None means that export calibrates the units on the latents of the training images."""
         return None
 
-    def steer(self, network: "Autoencoder", x: Tensor, share: float) -> None:  # noqa: B027 - most have nothing to steer
-        """Adjust, without gradients, what `learned` holds by held-out images [n, C, H, W]; `share` of the run has
-        passed since the last time."""
+    def steer(self, network: Network, x: Tensor, share: float) -> None:  # noqa: B027 - most have nothing to steer
+        """Adjust `network.learned` on held-out images [n, C, H, W], without gradients.
+
+        `share` is the share of the run that has passed since the last call.
+        """
 
     @abstractmethod
-    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+    def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """A scalar to minimise, for images [n, C, H, W] in [0, 1]; all chance comes from `rng`.
 
         `progress` is the share of the run that is done, 0 to 1.
         """
 
-    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
         """Figures on held-out images, each a mean over them; `mse` of the reconstruction, clipped, is among them."""
         return {"mse": float(clipped_mse(network.decode(network.encode(x)), x))}
 

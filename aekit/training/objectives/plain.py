@@ -1,21 +1,17 @@
 """Plain autoencoding: the mean squared error over pixels (Rumelhart, Hinton & Williams 1986)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from aekit.training.objectives.objective import Objective, clipped_mse
-
-if TYPE_CHECKING:
-    from aekit.training.networks import Autoencoder
+from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 
 @dataclass(frozen=True)
 class Plain(Objective):
     """cost = mean over images and pixels of (x − x̂)², pixels in [0, 1]."""
 
-    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+    def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The mean squared error of a batch."""
         return clipped_mse(network.decode(network.encode(x)), x)

@@ -16,16 +16,13 @@ they take more, until they take that (dual ascent).
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from aekit.errors import OptionError
-from aekit.training.objectives.objective import Objective, clipped_mse
-
-if TYPE_CHECKING:
-    from aekit.training.networks import Autoencoder
+from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 _COMPONENTS = 3
 """Logistics in the mixture of a dimension."""
@@ -91,8 +88,6 @@ class Rate(Objective):
     bytes: float = 0.0
     """Bytes that a code shall take, for which λ is then found; 0 leaves it at the λ given."""
 
-    criterion = "loss"
-
     def __post_init__(self) -> None:
         if self.lambda_ and self.bytes:
             raise OptionError("lambda and bytes", expected="one of them", found=f"{self.lambda_:g} and {self.bytes:g}")
@@ -105,6 +100,11 @@ class Rate(Objective):
     def suggested_code_dim(self) -> int | None:
         """About two to four bits a number, for the size asked for."""
         return max(4, math.ceil(_NUMBERS * self.bytes)) if self.bytes else None
+
+    @property
+    def bytes_asked(self) -> float | None:
+        """The option `bytes`, or None without it."""
+        return self.bytes or None
 
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> LatentModel:
         """The model of the latents. Raises OptionError if so many numbers can't take the bytes asked for."""
@@ -122,11 +122,11 @@ class Rate(Objective):
         step = _step_of_size(8 * self.bytes, deviations) if self.bytes else math.sqrt(slope / weight)
         return LatentModel((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
 
-    def code_scale(self, network: "Autoencoder") -> Tensor:
+    def code_scale(self, network: Network) -> Tensor:
         """Steps of the grid in a latent of 1, [D]."""
         return _model(network).scale.detach()
 
-    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+    def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The cost of a batch, with noise for the bits and rounding for the error."""
         model = _model(network)
         steps = model.steps(network.features(x))
@@ -135,7 +135,7 @@ class Rate(Objective):
         error = clipped_mse(network.decode(rounded / model.scale), x)
         return _cost(model, model.bits(steps + noise), error, x)
 
-    def steer(self, network: "Autoencoder", x: Tensor, share: float) -> None:
+    def steer(self, network: Network, x: Tensor, share: float) -> None:
         """Move λ, if it is to be found, by the size of the codes of held-out images; `share` of the run has passed
         since the last time."""
         if not self.bytes:
@@ -146,7 +146,7 @@ class Rate(Objective):
         change = _STEER * share * (asked / found.clamp(min=asked / 8)).log()
         model.log_lambda.add_(change.clamp(-_MOST_CHANGE, _MOST_CHANGE))
 
-    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
         """The error of rounded latents, their bytes an image, the cost's with noise, and what is best: the cost or,
         with a size asked for, the error, made worse where that size is exceeded."""
         model = _model(network)
@@ -174,5 +174,5 @@ def _cost(model: LatentModel, bits: Tensor, error: Tensor, x: Tensor) -> Tensor:
     return bits / x[0, 0].numel() + model.log_lambda.exp() * 255**2 * error
 
 
-def _model(network: "Autoencoder") -> LatentModel:
+def _model(network: Network) -> LatentModel:
     return cast(LatentModel, network.learned)

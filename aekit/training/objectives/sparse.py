@@ -7,16 +7,12 @@ kl     z are sigmoids, and the cost adds weight · Σ_j KL(target ‖ mean over 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from aekit.errors import OptionError
-from aekit.training.objectives.objective import Objective, clipped_mse
-
-if TYPE_CHECKING:
-    from aekit.training.networks import Autoencoder
+from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 _PENALTIES = ("topk", "kl")
 _ACTIVE = 0.1
@@ -59,7 +55,7 @@ class Sparse(Objective):
         largest, places = features.relu().topk(self.active, dim=1)
         return torch.zeros_like(features).scatter(1, places, largest)
 
-    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+    def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The error, and for kl the penalty."""
         z = network.encode(x)
         cost = clipped_mse(network.decode(z), x)
@@ -69,7 +65,7 @@ class Sparse(Objective):
         divergence = target * (target / rate).log() + (1 - target) * ((1 - target) / (1 - rate)).log()
         return cost + self.weight * divergence.sum()
 
-    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
         """The error, the units active an image, and the share of all units that any of these images makes active."""
         on = network.encode(x) > (_ACTIVE if self.penalty == "kl" else 0)
         used = float(on.any(0).float().mean())

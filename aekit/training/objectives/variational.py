@@ -8,17 +8,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from aekit.errors import OptionError
-from aekit.training.objectives.objective import Objective
-
-if TYPE_CHECKING:
-    from aekit.training.networks import Autoencoder
+from aekit.training.objectives.objective import Network, Objective
 
 _LOGITS = 10.0
 """Logits that a step from black to white spans, for the Bernoulli likelihood."""
@@ -38,8 +34,6 @@ class Variational(Objective):
     warmup: float = 0.1
     """Share of the run over which the KL term rises from 0 to its full weight."""
     likelihood: str = "gaussian"
-
-    criterion = "neg_elbo"
 
     def __post_init__(self) -> None:
         if self.likelihood not in _LIKELIHOODS:
@@ -74,19 +68,19 @@ class Variational(Objective):
         """Outputs on the scale of pixels, where networks start and learn best, as logits."""
         return _LOGITS * (outputs - 0.5)
 
-    def loss(self, network: "Autoencoder", x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
+    def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """The cost above of a batch, with one sample of z an image; nats an image."""
         reconstruction, divergence = self._terms(network, x, rng)
         warm = 1.0 if self.warmup == 0 else min(1.0, progress / self.warmup)
         return reconstruction + self.beta * warm * divergence
 
-    def validate(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> dict[str, float]:
+    def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
         """−ELBO (β = 1) and its KL term, nats an image, beside the error of the deterministic reconstruction."""
         reconstruction, divergence = (float(term) for term in self._terms(network, x, rng))
         figures = super().validate(network, x, rng)
         return {**figures, "neg_elbo": reconstruction + divergence, "kl": divergence}
 
-    def _terms(self, network: "Autoencoder", x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _terms(self, network: Network, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """−log p(x|z) for a z drawn from the posterior, and the KL divergence: means over the batch, in nats."""
         mean, log_variance = network.features(x).chunk(2, dim=1)
         log_variance = log_variance.clamp(-20, 10)  # wider than any posterior here; keeps exp finite early on

@@ -1,0 +1,55 @@
+"""The code format .aek: what the registry of formats needs of archives."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from aekit.codes.archive import Archive, ArchiveWriter, staged_archive
+from aekit.codes.formats import Description
+from aekit.model.bundle import Bundle
+from aekit.outputs.journal import Journal
+
+
+@contextlib.contextmanager
+def open_stored(path: Path, *, index: bool, salvage: bool) -> Iterator[Archive]:
+    """Yield the archive at `path`, as Archive.open; the index is a part of it."""
+    with Archive.open(path, salvage=salvage) as archive:
+        yield archive
+
+
+@contextlib.contextmanager
+def staged(
+    out: Path, bundle: Bundle, dtype: str, journal: Journal, *, named: bool, append: bool
+) -> Iterator[ArchiveWriter]:
+    """Yield the writer of the archive `out`, as `staged_archive`; archives store uint8 only."""
+    with staged_archive(out, bundle, named=named, append=append, journal=journal) as writer:
+        yield writer
+
+
+def describe(path: Path) -> Description:
+    """Describe an archive. Every block is read and verified, but no code is decoded.
+
+    Raises CodesError if the archive is missing or damaged.
+    """
+    with Archive.open(path) as archive:
+        header, size, images = archive.header, path.stat().st_size, len(archive)
+        failed = sum(place.inputs - place.rows for place in archive.places)
+        parts = {"codes": 0, "names": 0}
+        for place in archive.places:
+            block = archive.block(place)
+            parts["codes"] += len(block.codes)
+            parts["names"] += len(block.names)
+        parts["container"] = size - sum(parts.values())
+        blocks = len(archive.places)
+    shares = ", ".join(f"{name} {count / max(images, 1):.2f}" for name, count in parts.items())
+    lines = (
+        f"{path}: {images:,} {'code' if images == 1 else 'codes'} of {header.spec.code_dim:,} uint8 numbers, "
+        f"{size:,} bytes, {size / max(images, 1):.2f} per image ({shares})",
+        f"  model {header.model_id}, {header.variant}, {header.spec.geometry}, tables {header.tables}",
+        f"  {blocks:,} {'block' if blocks == 1 else 'blocks'}, all whole; "
+        f"{failed:,} more {'input' if failed == 1 else 'inputs'} could not be read"
+        + ("" if header.named else "; the images have no paths"),
+    )
+    counts = {"images": images, "failed": failed, "blocks": blocks, "bytes": size}
+    return Description({"path": str(path), **asdict(header), **counts, **parts}, lines)

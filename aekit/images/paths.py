@@ -1,0 +1,86 @@
+"""What lies at a path that a user gave, and the image files below a folder. No error of the system gets through."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from aekit.errors import SourceError, reason
+from aekit.images.formats import SUFFIXES
+
+FILE, FOLDER, NOTHING = "a file", "a folder", "nothing there"
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def kind_of(path: str | Path) -> str:
+    """What lies at `path`, in words: FILE, FOLDER, NOTHING, "a pipe" and the like, or why the system does not say.
+
+    Links are followed. The path is not opened, since opening a pipe waits for its other end.
+    """
+    try:
+        return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "neither a file nor a folder")
+    except (FileNotFoundError, NotADirectoryError):
+        return NOTHING
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte, or characters that no file name holds
+        return system_reason(error)
+
+
+def system_reason(error: BaseException) -> str:
+    """Why the system refused, without the path that its own message repeats."""
+    return (isinstance(error, OSError) and error.strerror) or reason(error)
+
+
+def find_images(folder: Path) -> list[str]:
+    """Return the paths of the image files below `folder`, relative to it, with forward slashes, in sorted order.
+
+    A file counts by its suffix and by being a regular file: sockets, pipes and devices are never opened. A link to a
+    file counts as the file. A linked folder is entered once, so that a loop of links ends.
+
+    Raises SourceError if the folder is missing, can't be read, or holds no image.
+    """
+    if (found := kind_of(folder)) != FOLDER:
+        raise SourceError(str(folder), expected="a folder of images", found=found)
+    paths = sorted(_walk(str(folder)))
+    if not paths:
+        kinds = " ".join(sorted(SUFFIXES))
+        raise SourceError(str(folder), expected=f"images ({kinds}) in it or below", found="none")
+    return paths
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Yield the paths of image files below `root`. Folders wait on a stack, so that their depth has no limit here."""
+    waiting, seen = [(root, "")], set[tuple[int, int]]()
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            here = os.stat(folder)
+            if (here.st_dev, here.st_ino) in seen:
+                continue
+            seen.add((here.st_dev, here.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise SourceError(folder, expected="a readable folder", found=system_reason(error)) from error
+        folders = []
+        for entry in entries:
+            # The folder's own entry knows the kind of most files. One system call for each of 100,000 files is slow.
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:
+                is_folder = is_file = False
+            if is_folder:
+                folders.append((entry.path, f"{prefix}{entry.name}/"))
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and (is_file or _is_lost(entry)):
+                yield prefix + entry.name
+        waiting += reversed(folders)  # the first one by name is entered next
+
+
+def _is_lost(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a link that leads nowhere. It is listed, so that reading it reports the failure."""
+    return entry.is_symlink() and not os.path.exists(entry.path)

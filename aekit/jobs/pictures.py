@@ -1,0 +1,72 @@
+"""What the jobs that write pictures share."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aekit.codes.formats import format_of, owner_of
+from aekit.errors import OptionError
+from aekit.images.picture_output import ARRAY_SUFFIX, PictureOutput, picture_output
+from aekit.images.writing import PictureWriter, staged_pictures
+from aekit.jobs.job import Job
+from aekit.outputs.journal import Journal
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Pictures as the output of a job."""
+
+    pictures: PictureOutput
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.pictures.out,)
+
+    def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
+        self.pictures.check_free(overwrite=overwrite, known=known)
+
+
+def pictures_to_write(out: Path) -> PictureOutput:
+    """Return the form of pictures written to `out`. Raises OptionError if the name is that of a code file."""
+    output = picture_output(out)
+    if not output.is_array and (format_of(out) or owner_of(out)):
+        expected = f"a folder, or a name that ends in {ARRAY_SUFFIX}"
+        raise OptionError(f"--out {out}", expected=expected, found="a code file's name")
+    return output
+
+
+@contextlib.contextmanager
+def writing_pictures(
+    job: Job,
+    output: PictureOutput,
+    facts: dict[str, object],
+    *,
+    inputs: int,
+    names: Sequence[str],
+    original_size: bool,
+) -> Iterator[tuple[Journal, PictureWriter]]:
+    """Yield the journal of the job and the restored writer of its pictures.
+
+    `inputs` and `names` are as in `staged_pictures`.
+
+    Raises OutputError if the output is in the way, can't be written, or belongs to another job.
+    """
+    overwrite = job.options.overwrite
+    facts = {**facts, "--original-size": original_size}
+    with (
+        job.journal(_Output(output), facts, replace=overwrite) as journal,
+        staged_pictures(
+            output,
+            job.codec.spec.geometry,
+            inputs=inputs,
+            names=names,
+            command=job.command,
+            model_id=job.codec.model_id,
+            original_size=original_size,
+            journal=journal,
+            overwrite=overwrite,
+            workers=job.options.workers,
+        ) as writer,
+    ):
+        yield journal, writer

@@ -1,0 +1,198 @@
+"""Train from Python: begin a run or go on with one. The command `aekit train` is a thin layer over this.
+
+start    settings ─▶ images ─▶ PCA ─▶ budget ─▶ run folder ─▶ trainer ─▶ TrainResult
+resume                        run folder ─▶ images ─▶ trainer ─▶ TrainResult
+"""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aekit.images.records import Record
+from aekit.pca import Pca
+from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
+from aekit.spec import Geometry
+from aekit.training.checkpoint import CHECKPOINT, Run, check_free
+from aekit.training.config import TrainConfig
+from aekit.training.data import TrainingData, load_training_data
+from aekit.training.devices import choose_device, choose_precision
+from aekit.training.loop import steps_in_all, steps_per_epoch, steps_within
+from aekit.training.networks import check_size, components_wanted
+from aekit.training.objectives import make_objective
+from aekit.training.settings import new_run
+from aekit.training.trainer import Epoch, train
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do, known once its images are read."""
+
+    run: Path
+    """The run folder."""
+    config: TrainConfig
+    geometry: Geometry
+    train_images: int
+    """Images to learn from."""
+    validation_images: int
+    """Images held out."""
+    split: str
+    """How the two were told apart, in words."""
+    skipped: tuple[Record, ...]
+    """Files that could not be read, with the reason."""
+    device: str
+    """The torch device: cpu, cuda or mps."""
+    steps: int
+    """Steps in the whole run."""
+    epochs: int
+    """Passes over the training images in the whole run; the last one may be cut short."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run came to; its folder is what `aekit.export` takes."""
+
+    run: Path
+    """The run folder."""
+    epoch: int
+    """Epoch whose weights are kept, 1 for the first."""
+    cost: float
+    """Mean of that epoch's costs, in the objective's unit."""
+    validation: dict[str, float]
+    """Figures on the held-out images with these weights; `mse`, for pixels in [0, 1], is among them. An objective
+    whose codes are stored as uint8 measures the rounded codes."""
+    seconds: float
+    """Training time up to that epoch, in seconds, without interruptions."""
+    skipped: tuple[Record, ...]
+    """Files that could not be read, with the reason."""
+    bytes_asked: float | None
+    """Mean bytes of a code that the settings asked for, if they did; compare `validation["bytes"]`."""
+
+
+def start(
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    device: str = "auto",
+    on_plan: Callable[[Plan], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_step: Callable[[int], None] = lambda _: None,
+    **settings: Any,
+) -> TrainResult:
+    """Train an autoencoder on images; a tenth of them is held out and never trained on.
+
+        result = aekit.train("my-images/", code_dim=32, budget="2m")
+        aekit.export(result.run, "model")
+
+    Args:
+        data: a folder, an .npy, .npz or idx file, or a named set; mnist-5k, which needs no download, if None.
+        out: run folder to make; runs/DATA-CODE_DIM, which `runs/latest` then names, if None.
+        config: a TOML file of settings, or the config.json of another run.
+        device: auto, cpu, cuda or mps.
+        on_plan: called once, before the first step.
+        on_epoch: called after each epoch.
+        on_step: called after each step with the number of steps done.
+        settings: fields of aekit.training.config.TrainConfig, such as code_dim or objective, and
+            `size` ((height, width) or "32x32", pixels), `gray` (bool) and `budget` (seconds, or "5m").
+            They go before the file, and the file goes before the preset.
+
+    Returns the figures of the epoch whose weights are kept, and the run folder.
+
+    Raises:
+        OptionError: a setting is unknown, of the wrong type or out of range, or settings exclude each other.
+        SourceError: the images can't be read or are too few.
+        OutputExists: something lies at `out`. OutputError: the run can't be written.
+        TrainingError: the cost stopped being a number.
+        aekit.training.trainer.Interrupted: SIGINT or SIGTERM arrived; the state is saved for `resume`.
+    """
+    torch_device = choose_device(device)
+    given = {**settings, "data": None if data is None else str(data)}
+    asked = new_run(given, None if config is None else Path(config))
+    chosen = asked.config
+    name = re.sub(r"[^\w.-]+", "-", Path(chosen.data).stem).strip("-.") or "images"
+    path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{chosen.code_dim}")
+    check_free(path)
+    loaded = load_training_data(chosen.data, asked.size, asked.channels, chosen.group_by)
+    if loaded.kind in ("folder", "array"):
+        chosen = dataclasses.replace(chosen, data=str(Path(chosen.data).resolve()))
+    if chosen.precision == "auto":
+        chosen = dataclasses.replace(chosen, precision=choose_precision(torch_device))
+
+    began = time.monotonic()
+    check_size(chosen, loaded.geometry)  # an error here leaves no folder behind
+    principal = fit_principal(chosen, loaded)
+    if asked.budget is not None:
+        left = max(asked.budget - (time.monotonic() - began), 0.1)
+        chosen = dataclasses.replace(chosen, steps=steps_within(left, chosen, loaded, torch_device, principal))
+    run = Run.create(path, chosen, loaded.geometry, loaded.facts())
+    return _train(run, loaded, principal, torch_device, on_plan, on_epoch, on_step)
+
+
+def resume(
+    run: str | Path = FOLDER / LATEST,
+    *,
+    device: str = "auto",
+    on_plan: Callable[[Plan], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> TrainResult:
+    """Go on with a run that was stopped, with its own settings; the callables are those of `start`.
+
+    On the CPU, with the same number of threads, the result has the same bits as without the interruption.
+
+    Raises:
+        CheckpointError: `run` is no run folder, is damaged, its images changed, or another process trains it.
+        OptionError: the device is absent, or the run's settings are out of range.
+        SourceError: the images can't be read.
+        OutputError: the run can't be written.
+        TrainingError: the cost stopped being a number.
+        aekit.training.trainer.Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+    """
+    torch_device = choose_device(device)
+    opened = Run.read(resolve_run(Path(run)))
+    check_size(opened.config, opened.geometry)
+    loaded = opened.load_data()
+    has_state = (opened.path / CHECKPOINT).exists()
+    principal = None if has_state else fit_principal(opened.config, loaded)
+    return _train(opened, loaded, principal, torch_device, on_plan, on_epoch, on_step)
+
+
+def fit_principal(config: TrainConfig, data: TrainingData) -> Pca:
+    """Fit PCA on the training images: enough components for the network that starts from them and for the baseline
+    of the code's size."""
+    return Pca.fit(data.train, max(components_wanted(config, data.geometry), config.code_dim))
+
+
+def _train(
+    run: Run,
+    data: TrainingData,
+    principal: Pca | None,
+    device: str,
+    on_plan: Callable[[Plan], None],
+    on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[int], None],
+) -> TrainResult:
+    """Train from `principal`, or from the run's checkpoint if it is None."""
+    if principal is not None and not (run.path / PCA).exists():
+        principal.leading(run.config.code_dim).save(run.path / PCA)
+    if run.path.parent == FOLDER:
+        point_latest(run.path)
+    train_images, steps = len(data.train), steps_in_all(run.config, len(data.train))
+    epochs = -(-steps // steps_per_epoch(run.config, train_images))
+    counts = train_images, len(data.validation)
+    on_plan(Plan(run.path, run.config, data.geometry, *counts, data.split, data.skipped, device, steps, epochs))
+    last = train(
+        run,
+        data,
+        resume=principal is None,
+        device=device,
+        principal=principal,
+        on_epoch=on_epoch,
+        on_step=on_step,
+    )
+    asked = make_objective(run.config.objective, run.config.options).bytes_asked
+    return TrainResult(run.path, last.epoch, last.cost, last.validation, last.seconds, data.skipped, asked)

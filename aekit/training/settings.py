@@ -1,0 +1,143 @@
+"""The settings of a new run, from options, a file and a preset: an option goes before the file, the file before the
+preset."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from aekit.errors import OptionError, reason
+from aekit.files import read_regular
+from aekit.images.named_sets import NAMES
+from aekit.json_files import parse_json
+from aekit.spec import Geometry
+from aekit.training.config import TrainConfig, make_config
+
+MAX_FILE_BYTES = 2**20
+"""Largest settings file accepted, in bytes."""
+MAX_BUDGET = 30 * 86400.0
+"""Longest budget accepted, in seconds: 30 days."""
+SETTINGS = (*(field.name for field in fields(TrainConfig)), "size", "gray", "budget")
+"""Every name that a settings file or `aekit.train` accepts."""
+_LENGTH = ("epochs", "steps", "budget")
+"""Settings of which one alone says how long the run is."""
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """What a new run is asked to do."""
+
+    config: TrainConfig
+    size: tuple[int, int] | None
+    """Height and width in pixels; None takes those of the images."""
+    channels: int | None
+    """1 for gray, 3 for RGB; None takes what the images have."""
+    budget: float | None
+    """Seconds to train for; None leaves the length to the config."""
+
+
+def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
+    """Combine the settings `given`, where None means not given, with those of the settings file `file`.
+
+    Raises OptionError for an unknown name (with the nearest known one), a value of the wrong type or out of range,
+    settings that exclude each other, or a file that can't be read.
+    """
+    check_names(given, "settings")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if file is not None:
+        chosen = {**_without_replaced(read_settings(file), chosen), **chosen}
+    size, gray, budget = parse_size(chosen.pop("size", None)), chosen.pop("gray", None), chosen.pop("budget", None)
+    if gray is not None and not isinstance(gray, bool):
+        raise OptionError("gray", expected="true or false", found=repr(gray)[:80])
+    for other in ("epochs", "steps"):
+        if budget is not None and chosen.get(other):
+            raise OptionError("--budget", expected=f"no --{other} beside it", found=f"--{other} {chosen[other]}"[:80])
+    seconds, channels = parse_budget(budget), None if gray is None else 1 if gray else 3
+    preset = chosen.pop("preset", TrainConfig.preset)
+    return NewRun(make_config(preset, **chosen), size, channels, seconds)
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read settings from a TOML file, or from the config.json of a run (a name that ends in `.json`).
+
+    Of a run's config.json the images' path is left out: a file from elsewhere does not decide what is read.
+
+    Raises OptionError if the file is missing, too large or malformed, or has a setting with an unknown name.
+    """
+    where = f"--config {file}"
+    try:
+        data = read_regular(file, MAX_FILE_BYTES)
+        if file.suffix != ".json":
+            values = tomllib.loads(data.decode("utf-8"))
+            check_names(values, where)
+            return values
+    except OSError as error:
+        raise OptionError(where, expected="a settings file", found=error.strerror or reason(error)) from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(where, expected="TOML", found=reason(error)) from error
+    return _of_run(parse_json(data, OptionError, where), where)
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raise OptionError for the first name that is no setting; the error gives the nearest name."""
+    for name in names:
+        if name not in SETTINGS:
+            near = difflib.get_close_matches(str(name), SETTINGS, 1, 0.5)
+            fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
+            raise OptionError(f"{where}: {str(name)[:80]!r}", expected="the name of a setting", fix=fix)
+
+
+def parse_budget(value: object) -> float | None:
+    """Seconds from a number or a text such as 90s, 5m or 1h. Raises OptionError for anything else or over 30 days."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", str(value)) if not isinstance(value, bool) else None
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not 0 < seconds <= MAX_BUDGET:
+        expected = "a time such as 90s, 5m or 1h, 30 days at most"
+        raise OptionError("--budget", expected=expected, found=repr(value)[:80])
+    return seconds
+
+
+def parse_size(value: object) -> tuple[int, int] | None:
+    """(height, width) from a pair or from HEIGHTxWIDTH. Raises OptionError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        value = "x".join(map(str, value))
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(value))
+    if match is None:
+        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32", found=repr(value)[:80])
+    return int(match[1]), int(match[2])
+
+
+def _of_run(values: Any, where: str) -> dict[str, Any]:
+    """The settings in a run's config.json, with the size and colour of its images."""
+    try:
+        config, geometry = dict(values["config"]), Geometry(**values["geometry"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise OptionError(where, expected="a run's config.json", found=reason(error)) from None
+    check_names(config, where)
+    if config.get("data") not in NAMES:
+        config.pop("data", None)
+    config = {name: value for name, value in config.items() if name not in _LENGTH or value}
+    if "steps" in config:  # which go before the epochs
+        config.pop("epochs", None)
+    return {**config, "size": (geometry.height, geometry.width), "gray": geometry.channels == 1}
+
+
+def _without_replaced(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The file's settings without those that only make sense beside a setting that `given` replaces."""
+    dropped = set[str]()
+    if any(name in given for name in _LENGTH):
+        dropped.update(_LENGTH)
+    for owner, owned in (("network", "hidden"), ("objective", "options"), ("data", "group_by")):
+        if owner in given and given[owner] != file.get(owner):
+            dropped.add(owned)
+    return {name: value for name, value in file.items() if name not in dropped}

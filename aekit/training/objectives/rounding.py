@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 DEAD_ZONE = 0.16
-"""Steps by which the border between 0 and ±1 lies beyond a half. On blood cells it saves 17 % of the bytes at like error
-against none; 0.08 saves 13 %, 0.32 saves 16 %."""
+"""Steps by which the border between 0 and ±1 lies beyond a half. On blood cells 0.16 saves 17 % of the bytes that no
+dead zone takes at the same error; 0.08 saves 13 %, 0.32 saves 16 %."""
 ROUNDED_SHARE = 0.25
 """Share of a run, its last part, in which bits are counted of rounded latents instead of latents with noise."""
 

@@ -28,7 +28,7 @@ _GIVEN = 0.1
 class _Block(nn.Module):
     """x + conv(gelu(conv(x))), 3×3 each; begins as the identity.
 
-    Depthwise blocks of like kMAC were slower on a CPU and no better after the same time (3,295 steps against 2,558).
+    With as much CPU time, depthwise blocks of like kMAC took 22 % fewer steps and ended no better, in one run each.
     """
 
     def __init__(self, width: int) -> None:

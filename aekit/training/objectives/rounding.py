@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 DEAD_ZONE = 0.16
-"""Steps by which the border between 0 and ±1 lies beyond a half. On blood cells 0.16 saves 17 % of the bytes that no
-dead zone takes at the same error; 0.08 saves 13 %, 0.32 saves 16 %."""
+"""Steps by which the border between 0 and ±1 lies beyond a half. Chosen on test pictures of three sets, one model each.
+Against plain rounding it saved about 17 % of the bytes on blood cells, 15 % on traffic signs and 0 to 4 % on magnetic
+tiles. Errors differed, so bytes were compared along the slope of the codecs' envelope: take these as rough figures."""
 ROUNDED_SHARE = 0.25
 """Share of a run, its last part, in which bits are counted of rounded latents instead of latents with noise."""
 

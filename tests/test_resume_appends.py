@@ -102,7 +102,7 @@ def test_a_journal_of_another_format_gives_one_error_and_is_left_alone(tmp_path:
     before = tree(tmp_path)
     run = ["compress", "new.npy", "--out", "codes.npy", *OPTIONS]
     said = one_line_error(aekit(*run, "--resume"))
-    assert "expected format 2, found format 1" in said and said.endswith("start anew without --resume")
+    assert "expected format 3, found format 1" in said and said.endswith("start anew without --resume")
     assert tree(tmp_path) == before
     assert aekit(*run).returncode == 0
     assert sorted(path.name for path in tmp_path.glob("codes*")) == ["codes.jsonl", "codes.npy"]

@@ -155,8 +155,8 @@ def _system_error(error: OSError) -> AekitError:
 def _leave(status: object) -> None:
     """End the process at once. All files are closed and no thread has work.
 
-    Python would first take apart itself and its libraries. That costs 0.05 s after a command that ran a graph, a
-    seventh of such a command, and 0.01 s after `aekit --help` (measured on two cores).
+    Python would first take apart itself and its libraries. Measured as the least of 15 runs on two cores: that costs
+    0.02 s of 0.09 s after `aekit --help`, and 0.06 s of 0.30 s after `aekit info`.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

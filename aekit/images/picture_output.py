@@ -21,10 +21,7 @@ class PictureOutput:
     """Whether all pictures become one array; otherwise each becomes a file in a folder."""
 
     def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
-        """Raise OutputError or OutputExists if something lies at `out` that may not be replaced.
-
-        `known` are inode numbers of files that an earlier run of the job has found to be aekit's.
-        """
+        """Raise OutputError or OutputExists if something lies at `out` that may not be replaced."""
         from aekit.outputs.staging import check_folder_free, check_free
 
         if self.is_array:

@@ -15,6 +15,7 @@ from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
 from aekit.model.codec import Codec
 from aekit.outputs.journal import Journal
+from aekit.outputs.places import settled
 from aekit.outputs.staging import check_apart, check_free
 from aekit.registry import objective_facts
 
@@ -33,10 +34,11 @@ class _CodesOutput:
     @property
     def written(self) -> Path:
         """The file that is written: `out`, or the file it links to where the format keeps links."""
-        return self.out.resolve() if self.kind.keeps_links and self.out.is_symlink() else self.out
+        return settled(self.out) if self.kind.keeps_links else self.out
 
     def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
-        for file in self.kind.files(self.out):
+        # A finished file that got its working name back leaves a link to nothing: then the link's target is checked.
+        for file in self.files if known else self.kind.files(self.out):
             check_free(file, overwrite=overwrite, known=known)
 
 
@@ -75,7 +77,7 @@ def compress(
     # Latents of such an objective hold more than its training paid for, so they are stored rounded.
     is_rounded = objective_facts(codec.spec.objective).stores_uint8_only
     stored_as = kind.dtype(dtype, "uint8" if is_rounded else kind.dtypes[0])
-    check_apart(kind.files(out), Path(source.name), codec.bundle.path, scanned=Path(source.name))
+    check_apart(kind.files(out), Path(source.name), codec.bundle.path)
     job, output = Job("compress", codec, out, options), _CodesOutput(kind, out)
     facts = {"the source": state_of(source), "--dtype": stored_as, "--append": append}
     overwrite = options.overwrite or append

@@ -39,7 +39,8 @@ def denoise(
     can't be run; WorkerError if a process dies twice on the same files.
     """
     output = pictures_to_write(out)
-    check_apart(out, Path(source.name), codec.bundle.path, scanned=Path(source.name))
+    read = Path(source.name)
+    check_apart(out, read, codec.bundle.path, scanned=None if output.is_array else read)
     if original_size and (output.is_array or source.paths is None):
         raise OptionError("--original-size", expected="a folder of images and a folder as --out")
     job, inputs = Job("denoise", codec, out, options), len(source)

@@ -59,10 +59,7 @@ class Output(Protocol):
         ...
 
     def check_free(self, *, overwrite: bool, known: Collection[int] = ()) -> None:
-        """Raise OutputError or OutputExists if something lies there that may not be replaced.
-
-        `known` are inode numbers of files that an earlier run of the job has found to be aekit's.
-        """
+        """Raise OutputError or OutputExists if something lies there that may not be replaced."""
         ...
 
 
@@ -87,10 +84,10 @@ class Job:
         Raises OutputError if the output is not free, another job writes it, or the earlier job was another job.
         """
         resume = self.options.resume
-        if not resume:
+        if not resume:  # before anything that an earlier job left is given up
             if not once:
                 complete(*output.files)
-            output.check_free(overwrite=replace)  # before anything that an earlier job left is given up
+            output.check_free(overwrite=replace)
         with journaled(output.files[0], {**self._facts(), **facts}, resume=resume, once=once) as journal:
             if not once or not journal.is_finished(*output.files):
                 journal.take_back(*output.files)

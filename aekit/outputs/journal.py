@@ -1,6 +1,6 @@
 """The journal of a job, NAME.journal beside NAME.part: what the job is and what is done, so that it can be resumed.
 
-    crc32 {"journal": 2, "pid": …}  the process that holds the lock, and the journal's inode number
+    crc32 {"journal": 3, "pid": …}  the process that holds the lock, and the journal's inode number
     crc32 {"anew": true}            all of the lines before count no more, but for the names of parts
     crc32 {"making": "a.part"}      that part is about to be made, where nothing lies yet
     crc32 {"part": ["a.part", 7]}   that part is a file of this job; 7 is its inode number
@@ -25,15 +25,15 @@ changes anything. On Windows it lasts as long as the job.
 import contextlib
 import json
 import os
-import re
 import sys
 import time
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aekit.errors import ImageError, OutputError, OutputExists, TooManyFailures, WorkerError
+from aekit.outputs.left import VERSION, parse_line, read_left
 from aekit.outputs.marks import Mark, Restorable, Step, Written
 from aekit.outputs.places import (
     NO_LINKS,
@@ -44,11 +44,9 @@ from aekit.outputs.places import (
     part_of,
     settled,
     status,
+    sync,
     write_errors,
 )
-
-VERSION = 2
-"""Format of the journal. A job can't be resumed from a journal of another format."""
 
 _RESUMABLE = (KeyboardInterrupt, OSError, MemoryError, WorkerError, ImageError, TooManyFailures)
 """Errors that may stop a job without a fault in what it wrote."""
@@ -56,10 +54,6 @@ _SYNC_SECONDS = 5.0
 """Work that a power cut may cost at most, seconds, where the disk does what it is told."""
 _ORPHAN_SECONDS = 10.0
 """Seconds that the workers of a killed job may take to end. A worker notices when its piece of work is done."""
-
-
-_TORN = re.compile(rb"\0*|[0-9a-f]{0,8}|[0-9a-f]{8} \{[^\n]*")
-"""What a journal may hold whose first line was not wholly written: the begin of a line, or zeros after a power cut."""
 
 
 class Journal:
@@ -73,11 +67,13 @@ class Journal:
         """What is done."""
         self.kept = 0
         """Inputs that a resumed job would not process again."""
-        self._version = VERSION
-        self._finished = list[int]()
-        self._over = list[int]()
+        self.untouched = True
+        """Whether what an earlier job left is still as it was."""
+        self._finished: Sequence[int] = ()
+        self._over: Sequence[int] = ()
         self._parts = dict[str, int]()
         self._making = set[str]()
+        self._version: int | None = None
         self._vouches = False  # whether parts are known by their names alone
         self._size = 0
         self._synced = time.monotonic()
@@ -88,74 +84,48 @@ class Journal:
         return self.marks[-1].step.inputs if self.marks else 0
 
     def read(self) -> None:
-        """Read the lines up to the first that is not whole; the next line is written there.
-
-        Raises OutputExists if the file is not a journal of aekit's.
-        """
-        with open(self._file, "rb", closefd=False) as lines:
-            lines.seek(0)
-            for line in lines:
-                if (entry := _parse(line)) is None:
-                    if not self._size and not _TORN.fullmatch(line):
-                        fix = "aekit did not make it and will not replace it; move it away, or choose another --out"
-                        raise OutputExists(self.path, fix)
-                    break
-                try:
-                    self._take(entry)
-                except (TypeError, ValueError):  # the checksum holds, but aekit did not write this line
-                    break
-                self._size += len(line)
+        """Take over what an earlier job left in the file. Raises OutputExists if it is not a journal of aekit's."""
+        earlier = read_left(self._file)
+        if earlier.is_foreign:
+            fix = "aekit did not make it and will not replace it; move it away, or choose another --out"
+            raise OutputExists(self.path, fix)
+        # Journals of earlier formats name no parts.
+        moved = earlier.inodes - {os.fstat(self._file).st_ino}
+        self._vouches = bool(moved) or earlier.version not in (None, VERSION)
+        self._version, self._size = earlier.version, earlier.size
+        self._parts, self._making = earlier.parts, earlier.making
+        self._finished, self._over = earlier.finished, earlier.over
+        self.facts, self.marks = earlier.facts, earlier.marks
         self.kept = self.marks[-1].written.kept if self.marks else 0
-
-    def _take(self, entry: dict[str, Any]) -> None:
-        if "pid" in entry:
-            # A journal of format 1 says neither its format nor an inode number, and names no parts.
-            self._version = entry.get("journal", 1)
-            self._vouches |= entry.get("inode") != os.fstat(self._file).st_ino
-        if "anew" in entry:
-            self._forget()
-        if "part" in entry:
-            name, number = entry["part"]
-            self._parts[name] = number
-        self._making |= {entry["making"]} if "making" in entry else set()
-        self.facts |= entry.get("facts", {})
-        self._finished = entry.get("finished", self._finished)
-        self._over = entry.get("over", self._over)
-        if "mark" in entry and self._version == VERSION:
-            self.marks.append(Mark.from_json(entry["mark"]))
-        if "rewind" in entry:
-            del self.marks[entry["rewind"] :]
-
-    def _forget(self) -> None:
-        self.facts, self.marks, self.kept, self._finished, self._over = {}, [], 0, [], []
 
     def begin(self, facts: dict[str, Any], *, resume: bool, once: str = "") -> None:
         """Take over what an earlier job left, if it is to be resumed; else keep only which parts it left.
 
-        `once` names a fact. Two jobs with the same value of this fact must not both run on one output.
+        `once` names a fact. A job with the same value of this fact must not run twice on one output: so if the earlier
+        job had finished and was not resumed, nothing is changed.
 
-        Raises OutputError if the earlier job was another job, its journal has another format, or it has finished and
-        must not run again; OutputExists if the journal is not aekit's.
+        Raises OutputError if the earlier job was another job, its journal has another format, or it must not run twice;
+        OutputExists if the journal is not aekit's.
         """
         self.read()
         output = self.path.with_suffix("")
-        if resume and self._version != VERSION:
+        if resume and self._version not in (None, VERSION):
             raise OutputError(
                 f"{output} can't be resumed: its journal, {self.path.name}",
                 expected=f"format {VERSION}",
-                found=f"format {str(self._version)[:20]}, of another version of aekit",
+                found=f"format {self._version}, of another version of aekit",
                 fix="start anew without --resume",
             )
-        if once and not resume and self.facts.get(once) == facts[once] and self.is_finished(output):
+        if not resume and once and self.facts.get(once) == facts[once] and _is_in_place([output], self._finished):
             raise OutputError(
                 f"{output} holds these inputs already: the job that added them was killed when it had finished",
                 fix=f"give --resume to end that job, or remove {self.path.name} to add the same inputs again",
             )
+        self.untouched = False
         os.ftruncate(self._file, self._size)
-        self._version = VERSION
         self._write({"journal": VERSION, "pid": os.getpid(), "inode": os.fstat(self._file).st_ino})
         if not resume:
-            self._forget()
+            self.facts, self.marks, self._finished, self._over, self.kept = {}, [], (), (), 0
             self._write({"anew": True})
         self.agree(facts)
 
@@ -235,8 +205,14 @@ class Journal:
         self.kept = self.inputs
 
     def finish(self, *outputs: Path) -> None:
-        """Say that the outputs, still under their working names, are whole, and which files they will replace."""
+        """Say that the outputs, still under their working names, are whole, and which files they will replace.
+
+        Brings files to the disk, so that nothing but the renames is left to do: two of them then follow at once.
+        """
         places = [settled(path) for path in outputs]
+        for part in map(part_of, places):
+            if part.is_file():
+                sync(part)
         self._finished = [os.lstat(part_of(place)).st_ino for place in places]
         self._over = [found.st_ino for place in places if (found := status(place))]
         self._write({"finished": self._finished, "over": self._over})
@@ -252,36 +228,34 @@ class Journal:
         return (*self._finished, *self._over)
 
     def is_finished(self, *outputs: Path) -> bool:
-        """Whether an earlier job had finished these outputs, and all of them have taken their names."""
-        places = [settled(path) for path in outputs]
-        return len(places) == len(self._finished) and all(
-            status(part_of(place)) is None and (found := status(place)) is not None and found.st_ino == number
-            for place, number in zip(places, self._finished, strict=True)
-        )
+        """Whether the earlier job had finished, and all these outputs have taken their names."""
+        return _is_in_place(outputs, self._finished)
 
     def take_back(self, *outputs: Path) -> None:
         """Give finished outputs that an earlier job renamed before it was killed their working names again."""
         for path, number in zip(outputs, self._finished, strict=False):
             place = settled(path)
-            found = status(place)
-            if found is not None and found.st_ino == number and status(part_of(place)) is None:
+            if status(part_of(place)) is None and self._is(place, number):
                 os.replace(place, part_of(place))
+
+    def _is(self, path: Path, number: int) -> bool:
+        """Whether `path` is the finished output with this inode number, or may be, where the journal was moved."""
+        found = status(path)
+        return found is not None and (found.st_ino == number or self._vouches)
 
     def complete(self, *outputs: Path) -> bool:
         """Give all finished files their names, as the job that was killed was about to; returns whether it could."""
         places = [settled(path) for path in outputs]
         if not self._finished or len(self._finished) != len(places):
             return False
-        for place, number in zip(places, self._finished, strict=True):
-            there, part = status(place), status(part_of(place))
-            if (there is None or there.st_ino != number) and (part is None or part.st_ino != number):
-                return False
-        for place, number in zip(places, self._finished, strict=True):
-            there = status(place)
-            if there is None or there.st_ino != number:
+        steps = [(place, part_of(place), number) for place, number in zip(places, self._finished, strict=True)]
+        if not all(self._is(part, number) or self._is(place, number) for place, part, number in steps):
+            return False
+        for place, part, number in steps:
+            if self._is(part, number):
                 if place.is_dir():
                     return False  # staged_folder knows how to replace it
-                os.replace(part_of(place), place)
+                os.replace(part, place)
             if place.is_dir():
                 (place / STAMP).unlink(missing_ok=True)
         return True
@@ -309,22 +283,21 @@ def journaled(out: Path, facts: dict[str, Any], *, resume: bool = False, once: s
     gets a note which says so.
 
     Raises OutputError if another job writes `out`, the earlier job was another one, nothing can be written there, or an
-    earlier job has finished that must not run again: one with the same value of the fact `once`;
-    OutputExists if the file NAME.journal is not a journal of aekit's.
+    earlier job had finished that must not run twice: one with the same value of the fact `once`. Raises OutputExists if
+    the file NAME.journal is not a journal of aekit's.
     """
     place = settled(out)
     path = _journal_of(place)
     with write_errors(out):
         place.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path, out)
-    journal, keep = Journal(path, file), os.fstat(file).st_size > 0
+    journal, keep = Journal(path, file), False
     try:
         with write_errors(out):
             journal.begin(facts, resume=resume, once=once)
-        keep = False
         yield journal
     except BaseException as error:
-        keep = keep or journal.keeps(error)
+        keep = journal.untouched or journal.keeps(error)
         if journal.keeps(error):
             error.add_note(f"{journal.kept:,} inputs are done and kept: --resume goes on with the others")
         raise
@@ -411,19 +384,19 @@ def _holder(file: int) -> int | None:
         os.lseek(file, 0, os.SEEK_SET)
         with open(file, "rb", closefd=False) as lines:
             for line in lines:
-                holder = (_parse(line) or {}).get("pid", holder)
+                holder = (parse_line(line) or {}).get("pid", holder)
     except PermissionError:  # on Windows a lock keeps others from reading too
         return None
     return holder
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says, or None if it is not whole."""
-    crc, _, text = line.partition(b" ")
-    if not text.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text[:-1]):
-        return None
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None
+def _is_in_place(outputs: Sequence[Path], inodes: Sequence[int]) -> bool:
+    """Whether each output has its name, and is the file or folder of that inode number."""
+    if len(outputs) != len(inodes):
+        return False
+    places = [settled(path) for path in outputs]
+    found = [(status(place), status(part_of(place))) for place in places]
+    return all(
+        there is not None and there.st_ino == inode and part is None
+        for (there, part), inode in zip(found, inodes, strict=True)
+    )

@@ -41,12 +41,12 @@ def images_header(shape: tuple[int, ...]) -> bytes:
     return _NPY_MAGIC + size.to_bytes(2, "little") + text.ljust(size - 1).encode("ascii") + b"\n"
 
 
-def is_our_file(path: Path, suffix: str) -> bool:
-    """Return whether the regular file `path` is empty or one that aekit wrote. `suffix` says of which kind.
+def is_our_file(path: Path) -> bool:
+    """Return whether the regular file `path`, or the one that a link there points to, is empty or written by aekit.
 
     Raises OSError if it can't be read.
     """
-    test = FILES.get(suffix)
+    test = FILES.get(path.suffix)
     return os.stat(path).st_size == 0 or (test is not None and test(path))
 
 

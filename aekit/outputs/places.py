@@ -54,9 +54,12 @@ def settled(path: Path) -> Path:
             try:
                 found = os.stat(path)
             except FileNotFoundError:
-                raise OutputError(
-                    str(path), expected="a path that is free", found="a link to nothing", fix="remove the link"
-                ) from None
+                target = Path(os.path.realpath(path))
+                if status(part_of(target)) is None:  # else a job that is resumed took its output back from there
+                    raise OutputError(
+                        str(path), expected="a path that is free", found="a link to nothing", fix="remove the link"
+                    ) from None
+                return target
             path = Path(os.path.realpath(path))
         if kind := _KINDS.get(stat.S_IFMT(found.st_mode)):
             raise OutputError(str(path), expected="a file's or folder's path", found=kind, fix="choose another --out")
@@ -99,6 +102,15 @@ def is_running(process: int) -> bool:
     return True
 
 
+def sync(path: Path) -> None:
+    """Bring a file to the disk: without this a power cut may keep its new name and lose what it names."""
+    file = os.open(path, os.O_RDWR | NO_LINKS)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def check_no_links(folder: Path) -> None:
     """Raise OutputError if anything below a working folder is neither a regular file nor a folder.
 
@@ -116,15 +128,15 @@ def check_no_links(folder: Path) -> None:
 def check_apart(outs: Path | Sequence[Path], *inputs: Path, scanned: Path | None = None) -> None:
     """Raise OutputError if an output would replace something that the job reads.
 
-    `inputs` are what is read: files, or folders of which anything may be read. An output of images must not lie inside
-    the folder `scanned` either: the next job would find it there and read it as a source.
+    `inputs` are what is read: files, or folders of which anything may be read. `scanned` is the one of them, if any,
+    inside which the output must not lie either: the next job would find it there and read it as images.
     """
     for out in [outs] if isinstance(outs, Path) else outs:
         with write_errors(out):
             here = Path(os.path.realpath(out))
             for read in inputs:
                 there = Path(os.path.realpath(read))
-                into = read == scanned and out.suffix not in (".npy", ".jsonl", ".aek") and there in here.parents
+                into = read == scanned and there in here.parents
                 if here == there or here in there.parents or (into and there.is_dir()) or _same(here, there):
                     raise OutputError(
                         str(out), expected=f"a place apart from {read}, which is read", fix="choose another --out"

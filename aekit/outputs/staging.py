@@ -35,6 +35,7 @@ from aekit.outputs.places import (
     part_of,
     settled,
     status,
+    sync,
     write_errors,
 )
 
@@ -69,7 +70,7 @@ def check_free(path: Path, *, overwrite: bool, known: Collection[int] = ()) -> N
             raise OutputError(str(path), expected="a file's path", found="a folder", fix="choose another --out")
         if not overwrite:
             raise OutputExists(path)
-        if found.st_ino not in known and not is_our_file(place, path.suffix):
+        if found.st_ino not in known and not is_our_file(path):
             raise OutputExists(path, _FOREIGN)
 
 
@@ -115,9 +116,8 @@ def staged_file(path: Path, journal: Journal | None = None) -> Iterator[Path]:
             journal.claim(part)
         try:
             yield part
-            # Without this a power cut may keep the new name and lose what it names.
-            with open_part(part) as file:
-                os.fsync(file.fileno())
+            if journal is None or not journal.has_finished(part):
+                sync(part)
             os.replace(part, place)
         except BaseException as error:
             if journal is None or not journal.keeps(error):
@@ -168,10 +168,10 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool, journal: Journa
         ours = journal is not None and journal.has_finished(part)
         if check_working_name(part, folder=True) and not (ours or _is_stamped(part, STAMP) or _is_empty(part)):
             raise OutputExists(part, _WORKING)
-        if _is_in_the_way(place) and _is_in_the_way(old) and not _is_stamped(old, _OLD_STAMP):
+        known = _is_stamped(old, _OLD_STAMP) or _is_stamped(old, STAMP)
+        if _is_in_the_way(place) and _is_in_the_way(old) and not known:
             raise OutputExists(old, _WORKING)
-        if _is_stamped(old, _OLD_STAMP):
-            _clear(old, _OLD_STAMP)
+        _discard(old)
         if not resumed:
             _clear(part, STAMP)
         if status(part) is None:
@@ -196,7 +196,7 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool, journal: Journa
                 _repair(place, old)
                 raise
             (place / STAMP).unlink()  # not before: a folder without it would never be cleared away
-            _clear(old, _OLD_STAMP)
+            _discard(old)
         except BaseException as error:
             if journal is None or not journal.keeps(error):
                 _clear(part, STAMP)
@@ -233,6 +233,14 @@ def _is_in_the_way(path: Path) -> bool:
 def _is_empty(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         return next(entries, None) is None
+
+
+def _discard(old: Path) -> None:
+    """Remove a folder that was replaced. Its stamp changes first, so that it is never brought back half removed."""
+    if _is_stamped(old, _OLD_STAMP):
+        os.replace(old / _OLD_STAMP, old / STAMP)
+    if _is_stamped(old, STAMP):
+        _clear(old, STAMP)
 
 
 def _clear(folder: Path, stamp: str) -> None:

@@ -32,6 +32,7 @@ from aekit.model.bundle import Bundle
 from aekit.model.codec import Codes
 from aekit.outputs.journal import Journal, journaled
 from aekit.outputs.marks import Mark, Written
+from aekit.outputs.places import settled
 from aekit.outputs.staging import open_part, staged_file
 
 
@@ -235,8 +236,7 @@ def staged_archive(
     Raises OutputError if another job is writing `out`, or it can't be written; BundleError if the model has no
     frequency tables; CodesError, SpecError or ModelMismatch if the old archive is damaged or of another model.
     """
-    if out.is_symlink():
-        out = out.resolve()  # a link is to stay a link
+    out = settled(out)  # a link is to stay a link
     with contextlib.ExitStack() as stack:
         journal = journal or stack.enter_context(journaled(out, {}))
         part = stack.enter_context(staged_file(out, journal))

@@ -1,0 +1,98 @@
+"""Read what an earlier job left in its journal, of which any line may be damaged."""
+
+import json
+import os
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from aekit.outputs.marks import Mark
+
+VERSION = 3
+"""Format of the journal. A journal of another format can't be resumed."""
+_TORN = re.compile(rb"\0*|[0-9a-f]{0,8}|[0-9a-f]{8} (\{[^\n]*)?")
+"""Content of a journal whose first line was not wholly written: the start of a line, or zeros after a power cut."""
+
+
+@dataclass
+class Left:
+    """What an earlier job left in its journal, up to the first line that is not whole."""
+
+    version: int | None = None
+    """Format of the journal; None if it is empty."""
+    is_foreign: bool = False
+    """Whether the file is not a journal of aekit's."""
+    inodes: set[int] = field(default_factory=set)
+    """Inode numbers of the journal when jobs opened it. Another number than now tells that it was moved or copied."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    marks: list[Mark] = field(default_factory=list)
+    making: set[str] = field(default_factory=set)
+    """Names of parts that were about to be made."""
+    parts: dict[str, int] = field(default_factory=dict)
+    """Inode number of each part that was made, by name."""
+    finished: tuple[int, ...] = ()
+    """Inode numbers of the outputs, once they were finished."""
+    over: tuple[int, ...] = ()
+    """Inode numbers of the files that the outputs were to replace."""
+    size: int = 0
+    """Bytes of the whole lines."""
+
+    def take(self, entry: dict[str, Any]) -> None:
+        """Take over what a line says. Raises TypeError, ValueError or KeyError if it is malformed."""
+        if "pid" in entry:
+            self.inodes.add(int(entry["inode"]))
+        if "anew" in entry:
+            self.forget()
+        if "making" in entry:
+            self.making.add(str(entry["making"]))
+        if "part" in entry:
+            name, inode = entry["part"]
+            self.parts[str(name)] = int(inode)
+        self.facts.update(entry.get("facts", {}))
+        self.finished = tuple(entry.get("finished", self.finished))
+        self.over = tuple(entry.get("over", self.over))
+        if "mark" in entry:
+            self.marks.append(Mark.from_json(entry["mark"]))
+        if "rewind" in entry:
+            del self.marks[int(entry["rewind"]) :]
+
+    def forget(self) -> None:
+        """Forget all but the parts: the job began anew."""
+        self.facts, self.marks, self.finished, self.over = {}, [], (), ()
+
+
+def read_left(file: int) -> Left:
+    """Read a journal from its start. A line that is not a whole line of this format ends it."""
+    left = Left()
+    os.lseek(file, 0, os.SEEK_SET)
+    with open(file, "rb", closefd=False) as lines:
+        for line in lines:
+            if (entry := parse_line(line)) is None:
+                left.is_foreign = left.version is None and not _TORN.fullmatch(line)
+                break
+            if left.version is None:
+                if "journal" not in entry and "pid" not in entry:
+                    left.is_foreign = True
+                    break
+                left.version = entry.get("journal", 1)  # the first format did not say its number
+            if left.version != VERSION:
+                break
+            try:
+                left.take(entry)
+            except (TypeError, ValueError, KeyError):
+                break
+            left.size += len(line)
+    return left
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says, or None if it is not whole."""
+    crc, _, text = line.partition(b" ")
+    if not text.endswith(b"\n") or crc != b"%08x" % zlib.crc32(text[:-1]):
+        return None
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None

@@ -76,20 +76,30 @@ class PictureSet:
     """End of the names that are pictures."""
     mode: str
     """Pillow's mode: `L` or `RGB`."""
+    group: str
+    """Regular expression whose first group names what must not be divided among splits, such as a track."""
     is_test: Callable[[str], bool]
-    """Tells by its name whether a picture belongs to the test split."""
+    """Tells by a group's name whether its pictures belong to the test split."""
 
     @property
     def is_halved(self) -> bool:
         """Whether pictures are halved by a box filter, as JPEG sources are."""
         return self.suffix == ".jpg"
 
-    def read(self, test: bool) -> Iterator[Picture]:
+    def split(self, name: str) -> str:
+        """Return the split of a picture by its name: `test`, `validation` (a tenth of the rest) or `training`."""
+        match = re.search(self.group, name)
+        assert match is not None, name
+        if self.is_test(match[1]):
+            return "test"
+        return "validation" if _first_byte("validation", match[1]) < 256 // 10 else "training"
+
+    def read(self, split: str) -> Iterator[Picture]:
         """Yield the pictures of one split in the order of their names."""
         with tarfile.open(data_dir() / self.file) as tar:
             members = [member for member in tar if member.isfile() and member.name.endswith(self.suffix)]
             for member in sorted(members, key=lambda member: member.name):
-                if self.is_test(member.name) == test:
+                if self.split(member.name) == split:
                     data = tar.extractfile(member)
                     assert data is not None
                     pixels = np.asarray(Image.open(io.BytesIO(data.read())).convert(self.mode))
@@ -97,25 +107,23 @@ class PictureSet:
                     yield halved(picture) if self.is_halved else picture
 
 
-def _sixth(pattern: str) -> Callable[[str], bool]:
-    return lambda name: zlib.crc32(_group(pattern, name).encode()) % 6 == 0
+def _first_byte(salt: str, group: str) -> int:
+    return hashlib.sha256((salt + group).encode()).digest()[0]
 
 
-def _gtsrb_test(name: str) -> bool:
+def _is_sixth(group: str) -> bool:
+    return zlib.crc32(group.encode()) % 6 == 0
+
+
+def _is_gtsrb_test(group: str) -> bool:
     # The split of benchmarks/learning.py, so that figures at 32x32 and at own size belong to the same pictures.
-    return hashlib.sha256(b"test" + _group(r"^(\d+/\d+)_", name).encode()).digest()[0] < 256 // 5
-
-
-def _group(pattern: str, name: str) -> str:
-    match = re.search(pattern, name)
-    assert match is not None, name
-    return match[1]
+    return _first_byte("test", group) < 256 // 5
 
 
 SETS = {
-    "blood": PictureSet("blood-cells/blood-cells.tar", ".jpg", "RGB", _sixth(r"([^/]*)$")),
-    "tiles": PictureSet("magnetic-tile/magnetic-tile.tar", ".jpg", "L", _sixth(r"num_(\d+)")),
-    "gtsrb": PictureSet("gtsrb/gtsrb-png.tar", ".png", "RGB", _gtsrb_test),
+    "blood": PictureSet("blood-cells/blood-cells.tar", ".jpg", "RGB", r"([^/]*)$", _is_sixth),
+    "tiles": PictureSet("magnetic-tile/magnetic-tile.tar", ".jpg", "L", r"num_(\d+)", _is_sixth),
+    "gtsrb": PictureSet("gtsrb/gtsrb-png.tar", ".png", "RGB", r"^(\d+/\d+)_", _is_gtsrb_test),
 }
 
 
@@ -136,22 +144,33 @@ def payload(codec: str, data: bytes) -> int:
     return len(data)
 
 
-def coded(
+def written(
     codec: codecs.ImageCodec, picture: Picture, factor: float, quality: int, chroma: str
-) -> tuple[int, int, float]:
-    """Shrink, write, read and enlarge a picture; returns (bytes, payload bytes, MSE)."""
+) -> tuple[bytes, Picture]:
+    """Shrink, write, read and enlarge a picture; returns the file and the picture in its own size."""
     image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
     size = tuple(max(1, round(side / factor)) for side in image.size)
     small = image.resize(size, Image.Resampling.LANCZOS) if factor > 1 else image
     options = {**codec.options, "quality": quality, **({"subsampling": chroma} if chroma else {})}
     file = io.BytesIO()
     small.save(file, codec.format, **options)
-    data = file.getvalue()
-    with Image.open(file, formats=[codec.format]) as opened:
+    with Image.open(io.BytesIO(file.getvalue()), formats=[codec.format]) as opened:
         back = opened.convert(image.mode)
     back = back.resize(image.size, Image.Resampling.BICUBIC) if factor > 1 else back
-    difference = np.asarray(back, np.float32).reshape(picture.shape) - picture
-    return len(data), payload(codec.name, data), float(np.square(difference / 255).mean())
+    return file.getvalue(), np.asarray(back, np.uint8).reshape(picture.shape)
+
+
+def squared_error(picture: Picture, back: Picture) -> float:
+    """Return the mean squared error of a picture, pixels in [0, 1]."""
+    return float(np.square((back.astype(np.float32) - picture) / 255).mean())
+
+
+def coded(
+    codec: codecs.ImageCodec, picture: Picture, factor: float, quality: int, chroma: str
+) -> tuple[int, int, float]:
+    """Shrink, write, read and enlarge a picture; returns (bytes, payload bytes, MSE)."""
+    data, back = written(codec, picture, factor, quality, chroma)
+    return len(data), payload(codec.name, data), squared_error(picture, back)
 
 
 def measure(pictures: Sequence[Picture]) -> list[Setting]:
@@ -205,7 +224,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=0, help="evenly spaced test pictures to try (default: all)")
     arguments = parser.parse_args()
     for name in arguments.only.split(","):
-        pictures = list(SETS[name].read(test=True))
+        pictures = list(SETS[name].read("test"))
         count = min(arguments.images or len(pictures), len(pictures))
         pictures = [pictures[index] for index in np.linspace(0, len(pictures) - 1, count).astype(int)]
         settings = measure(pictures)

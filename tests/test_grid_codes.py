@@ -9,8 +9,11 @@ import pytest
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from envelope import SETS, Picture, squared_error
+import grid_codes
+import torch
+from envelope import MARKS, SETS, Picture, Setting, squared_error
 from grid_coding import ZERO, Graphs, Rounding, choose, fit, in_blocks, message, pack, rounded, table_bits, unpack
+from grid_pictures import best_at
 from grid_training import GridModel, train
 
 ROUNDINGS = (Rounding(0.0), Rounding(0.16), Rounding(0.16, 8.0))
@@ -45,12 +48,17 @@ def test_a_group_lies_in_one_split_and_all_three_are_met() -> None:
     assert counts[0] > 3 * counts[2] > 3 * counts[1] / 2 > 0
 
 
-def test_a_saved_model_encodes_as_before(model: GridModel, graphs: Graphs, tmp_path: Path) -> None:
+def test_a_saved_model_encodes_and_decodes_as_before(model: GridModel, graphs: Graphs, tmp_path: Path) -> None:
     model.save(tmp_path / "grid.pt")
+    again = GridModel.load(tmp_path / "grid.pt")
     picture = _pictures(1, 5)[0]
-    again = Graphs(GridModel.load(tmp_path / "grid.pt"))
-    assert model.facts["steps"] == 8
-    assert np.array_equal(again.latent(picture), graphs.latent(picture))
+    x = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        latent = again.encoder(x) * again.scale
+        assert model.facts["steps"] == 8
+        assert torch.equal(latent, model.encoder(x) * model.scale)
+        assert np.abs(latent[0].numpy() - graphs.latent(picture)).max() < 1e-3
+        assert torch.equal(again.decoder(latent), model.decoder(latent))
 
 
 def test_pictures_come_back_from_bytes_in_their_own_size(graphs: Graphs) -> None:
@@ -104,3 +112,23 @@ def test_blocks_hold_every_code_once_and_no_more_than_they_may() -> None:
     codes = [np.zeros((1, places, 2), np.uint8) for places in (3, 4, 5, 1, 9)]
     slices = list(in_blocks(codes, most=16))
     assert [(part.start, part.stop) for part in slices] == [(0, 2), (2, 4), (4, 5)]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_at_the_marks_the_issue_is_met_exactly_at_its_reach(name: str) -> None:
+    for mark, size in zip(MARKS[name], grid_codes.ISSUE[name], strict=True):
+        reach = grid_codes.REACH[name]
+        assert grid_codes.compared(name, mark, 0.999 * reach * size)["is_reached"] is True
+        assert grid_codes.compared(name, mark, 1.001 * reach * size)["is_reached"] is False
+    beyond = grid_codes.compared(name, 1.1 * max(MARKS[name]), 1.0)
+    assert beyond["issue"] is None and beyond["is_reached"] is None
+
+
+def test_the_peer_shown_is_the_best_file_that_is_not_larger() -> None:
+    settings = [Setting("WebP", 1.0, quality, "", quality, quality, 1 / (1 + quality)) for quality in (0, 50, 92)]
+    picture = _pictures(1, 7)[0]
+    sizes = [best_at(picture, 10**6, [setting])[0] for setting in settings]
+    assert sizes[0] < sizes[1] < sizes[2]
+    size, back, setting = best_at(picture, sizes[2] - 1, settings)
+    assert (size, setting.quality, back.shape) == (sizes[1], 50, picture.shape)
+    assert best_at(picture, 1, settings)[0] == sizes[0]

@@ -36,8 +36,6 @@ class ObjectiveEntry:
     """Training rounded the latents, so only uint8 codes are worth storing; headline figures belong to them."""
     is_denoiser: bool = False
     """The model was trained to take noise away."""
-    has_prior: bool = False
-    """Latents are pulled towards N(0, I), unless an option turns that off."""
     headline: str = "mse"
     """Validation figure that picks the weights to keep; less is better."""
 
@@ -86,7 +84,6 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
             Option("warmup", 0.1, "share of the run over which that weight rises from 0"),
             Option("likelihood", "gaussian", "gaussian, or bernoulli for black-and-white images"),
         ),
-        has_prior=True,
         headline="neg_elbo",
     ),
     "sparse": ObjectiveEntry(

@@ -103,7 +103,7 @@ def test_a_newer_format_says_update(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b"", "an empty file"), (b"PK\3\4 and more", "another kind"), (None, "No such")]
+    ("data", "said"), [(b"", "an empty file"), (b"PK\3\4 and more", "another kind"), (None, "nothing there")]
 )
 def test_what_is_no_archive_is_named(tmp_path: Path, data: bytes | None, said: str) -> None:
     path = tmp_path / "x.aek"

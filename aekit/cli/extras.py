@@ -1,0 +1,12 @@
+"""Check that the packages of an optional extra are installed, before a command begins its work."""
+
+import importlib.util
+
+from aekit.errors import MissingExtra
+
+
+def need_extra(command: str, extra: str, *modules: str) -> None:
+    """Raise MissingExtra unless the modules are installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(command, extra, module)

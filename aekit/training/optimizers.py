@@ -118,10 +118,12 @@ class FusedAdamW(_Optimizer):
         if "step" not in counted:
             counted["step"] = torch.zeros((), device=params[0].device)
         counted["step"] += 1
+        averages, squares = moments
         torch._fused_adamw_(
             params,
             gradients,
-            *moments,
+            averages,
+            squares,
             [],
             [counted["step"]] * len(params),
             lr=group["lr"],

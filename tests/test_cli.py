@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import aekit.cli
 from aekit.cli import app
-from aekit.cli.common import duration
+from aekit.cli.printing import duration
 from aekit.errors import AekitError, MissingExtra, OutputExists
 from aekit.json_files import finite
 from aekit.model.bundle import Bundle
@@ -243,7 +243,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["sample", "--out", "new.png", "--n", "0"], "--n: expected 1 to 10,000 images, found 0"),
         (["sample", "--out", "new.png", "--n", "10001"], "--n: expected 1 to 10,000 images, found 10,001"),
         (["sample", "--out", "new.png", "--seed", "-1"], "--seed: expected 0 or more"),
-        (["sample", "--out", "new.png", "--model", "old"], "latent: expected how latents are distributed"),
+        (["sample", "--out", "new.png", "--model", "old"], "latent: expected the distribution of latents"),
         (["sample", "--out", "new.png", "--model", "nowhere"], "expected a model folder"),
         (["sample", "--out", "new.png", "--interpolate", "there.png", "no.png"], "no.png: No such file"),
         (["sample", "--out", "new.png", "--interpolate", "bad/x.png", "there.png"], "x.png: empty file"),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption
+from aekit.cli.printing import emit, note
 
 
 def doctor(model: ModelOption = Path("model"), as_json: JsonOption = False) -> None:

@@ -36,8 +36,6 @@ class ObjectiveEntry:
     """Whether training rounds the latents. If so, uint8 codes are the default, and headline figures belong to them."""
     is_denoiser: bool = False
     """Whether the model is trained to remove noise."""
-    has_prior: bool = False
-    """Whether training pulls latents towards N(0, I), unless an option turns that off."""
     headline: str = "mse"
     """Name of the validation figure that picks the weights to keep; less is better."""
 
@@ -86,7 +84,6 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
             Option("warmup", 0.1, "share of the run over which that weight rises from 0"),
             Option("likelihood", "gaussian", "gaussian, or bernoulli for black-and-white images"),
         ),
-        has_prior=True,
         headline="neg_elbo",
     ),
     "sparse": ObjectiveEntry(

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import aekit.cli
 from aekit.cli import app
-from aekit.cli.common import duration
+from aekit.cli.printing import duration
 from aekit.codes.formats import dtype_default
 from aekit.errors import AekitError, MissingExtra, OutputExists
 from aekit.json_files import finite

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from aekit._version import __version__
-from aekit.cli.common import note, report_error
+from aekit.cli.printing import note, report_error
 from aekit.errors import AekitError, reason
 
 COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info", "doctor")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, emit, note
+from aekit.cli.options import JsonOption
+from aekit.cli.printing import emit, note
 
 
 def doctor(

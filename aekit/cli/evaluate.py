@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def evaluate(
     from aekit.evaluation.report import evaluate as measure
     from aekit.images.named_sets import NAMES
     from aekit.model.codec import Codec
-    from aekit.outputs.staging import check_apart, check_folder_free
+    from aekit.outputs.places import check_apart
+    from aekit.outputs.staging import check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
     if run != FOLDER / LATEST and not resolve_run(run).is_dir():

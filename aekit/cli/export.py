@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, OverwriteOption, emit, need_extra, note
+from aekit.cli.extras import need_extra
+from aekit.cli.options import JsonOption, OverwriteOption
+from aekit.cli.printing import emit, note
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.cli.common import JsonOption, counted, emit
+from aekit.cli.options import JsonOption
+from aekit.cli.printing import counted, emit
 from aekit.codes.formats import Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note
 
 
 def sample(
@@ -44,7 +45,8 @@ def sample(
     from aekit.model import interpolation, sampling
     from aekit.model.codec import Codec
     from aekit.outputs.ours import PNG_MARK
-    from aekit.outputs.staging import check_apart, check_free, staged_file
+    from aekit.outputs.places import check_apart
+    from aekit.outputs.staging import check_free, staged_file
 
     if out.suffix != ".png":
         raise OptionError(f"--out {out}", expected="a name that ends in .png")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli import parse
-from aekit.cli.common import JsonOption, duration, emit, need_extra, note, progress_line
+from aekit.cli.extras import need_extra
+from aekit.cli.options import JsonOption
+from aekit.cli.printing import duration, emit, note, progress_line
 from aekit.errors import OptionError
 from aekit.registry import NETWORKS, OBJECTIVES, choices, options_help
 from aekit.runs import FOLDER, LATEST

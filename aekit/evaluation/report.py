@@ -22,7 +22,6 @@ from aekit.images.sources import ArraySource, fingerprint, open_source, read_all
 from aekit.json_files import write_json
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
-from aekit.outputs.places import write_errors
 from aekit.outputs.staging import staged_folder
 from aekit.pca import Pca
 from aekit.registry import objective_facts
@@ -165,7 +164,7 @@ def _archived(bundle: Bundle, codes: U8) -> dict[str, float | None]:
     """
     if "tables" not in bundle.manifest:
         return {"archive_bytes_per_image": None, "entropy_bytes_per_image": None}
-    with write_errors(Path("a temporary file")), tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file:
         writer = ArchiveWriter(file, bundle, named=False)
         writer.add(codes, ())
         writer.finish()

@@ -7,7 +7,7 @@ from pathlib import Path
 from aekit.errors import OptionError
 from aekit.images.picture_names import numbered, png_paths
 from aekit.images.reading import reading
-from aekit.images.records import Block, Record
+from aekit.images.records import ImageBlock, Record
 from aekit.images.sources import Source, state_of
 from aekit.images.writing import Batch
 from aekit.jobs.failures import FailureLog
@@ -16,7 +16,7 @@ from aekit.jobs.options import JobOptions
 from aekit.jobs.pictures import pictures_to_write, writing_pictures
 from aekit.model.codec import Codec
 from aekit.outputs.marks import Step
-from aekit.outputs.staging import check_apart
+from aekit.outputs.places import check_apart
 
 
 def denoise(
@@ -60,7 +60,7 @@ def denoise(
 
 
 def _denoised(
-    blocks: Iterator[tuple[Block, Step]], names: Sequence[str], codec: Codec, first: int, options: JobOptions
+    blocks: Iterator[tuple[ImageBlock, Step]], names: Sequence[str], codec: Codec, first: int, options: JobOptions
 ) -> Iterator[Batch]:
     """Yield the denoised images of each block, from input `first` on, with the path and size of each picture."""
     done = first

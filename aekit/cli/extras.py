@@ -1,6 +1,7 @@
 """Check that the packages of an optional extra are installed, before a command begins its work."""
 
 import importlib.util
+import os
 
 from aekit.errors import MissingExtra
 

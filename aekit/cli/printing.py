@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 def report_error(error: AekitError) -> int:
-    """Print the error as one line; returns the exit status, 1."""
+    """Print the error as one line and return the exit status, 1."""
     with contextlib.suppress(OSError):
         print(f"aekit: {error}", file=sys.stderr)
     return 1
 
 
 def note(text: str) -> None:
-    """Print a line for the person at the terminal. It goes to stderr, so that stdout holds results alone."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # a progress line may stand there
-    with contextlib.suppress(OSError):  # the work goes on even if nobody reads stderr any more
+    """Print a line for the person at the terminal. It goes to stderr, so that stdout has only results."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # removes a progress line
+    with contextlib.suppress(OSError):  # the work continues even if stderr is closed
         print(clear + one_line(text), file=sys.stderr, flush=True)
 
 
 def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """Print a command's result: as a JSON object if `as_json`, else as lines.
 
-    Raises OutputError if stdout can't take it. A reader that has left (`| head`) is no error.
+    Raises OutputError if stdout can't be written. A closed pipe (`| head`) is not an error.
     """
     import json
 
     from aekit.json_files import finite
 
-    # Lines quote files, which may hold control characters for the terminal.
+    # Lines quote file names, which may contain control characters for the terminal.
     text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
     try:
         print(text, flush=True)
@@ -55,7 +55,7 @@ def counted(count: int, one: str) -> str:
 
 
 def finish(summary: "Summary", what: str, as_json: bool) -> None:
-    """Report a job, whose results are called `what`, and end with exit status 3 if it skipped inputs."""
+    """Print the summary of a job. `what` names one of its results. Exit with status 3 if the job skipped inputs."""
     for record in summary.skipped:
         note(f"skipped {record.path}: {record.error}")
     inputs = summary.images + len(summary.skipped) - summary.resumed
@@ -79,9 +79,9 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
     ]
     if summary.resumed:
-        lines.append(f"{counted(summary.resumed, 'input')} had been done before")
+        lines.append(f"{counted(summary.resumed, 'input')} had been finished before the interruption")
     if summary.present:
-        lines.append(f"{counted(summary.present, 'image')} with the same path in the archive already, left unchanged")
+        lines.append(f"{counted(summary.present, 'image')} left unchanged: the archive already has their paths")
     if summary.skipped:
         lines.append(f"{len(summary.skipped):,} skipped, listed above")
     emit(result, lines, as_json)
@@ -115,7 +115,7 @@ def progress_line(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
+    """Return seconds as text, h:mm:ss or m:ss."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

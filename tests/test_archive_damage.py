@@ -19,7 +19,7 @@ from test_entropy import latent_like
 
 from aekit.codes import entropy
 from aekit.codes.archive import Archive, ArchiveWriter, container
-from aekit.codes.archive.container import Block, Header, frame
+from aekit.codes.archive.container import CodeBlock, Header, frame
 from aekit.codes.archive.records import pack, unpack
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables, read_tables
@@ -193,7 +193,7 @@ def test_a_header_is_not_believed(tmp_path: Path, head: bytes) -> None:
         opened(head + ending(), tmp_path)
 
 
-WHOLE = Block(6, 4, (1, 1, 4), entropy.encode(CODES, read_tables(BUNDLE).tables), pack(RECORDS))
+WHOLE = CodeBlock(6, 4, (1, 1, 4), entropy.encode(CODES, read_tables(BUNDLE).tables), pack(RECORDS))
 
 
 def of_block(**changes: Any) -> bytes:
@@ -291,7 +291,7 @@ def test_paths_cannot_grow_without_end(tmp_path: Path) -> None:
             long * count,
         ]
     )
-    block = Block(
+    block = CodeBlock(
         count,
         count,
         (1, 1, 4),

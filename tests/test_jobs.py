@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, Run, made_images, one_line_error, split_options, tree, write_pictures
-from hypothesis import example, given
-from hypothesis import strategies as st
 from PIL import Image
 from test_codes import HOSTILE, rewrite_header, rewrite_line
 
@@ -17,7 +15,6 @@ from aekit import jobs
 from aekit.codes.npy import CodeFile, index_path
 from aekit.errors import AekitError, CodesError, ImageError, ModelMismatch, OptionError, OutputError, SourceError
 from aekit.images.decode import Pixels
-from aekit.images.picture_names import png_paths
 from aekit.images.sources import ArraySource, open_source
 from aekit.images.writing import MARKER
 from aekit.jobs import JobOptions, Summary
@@ -107,46 +104,6 @@ def test_odd_names_come_back(tmp_path: Path, tiny_codec: Codec) -> None:
     jobs.compress(open_source(str(tmp_path / "in")), tmp_path / "codes.npy", tiny_codec)
     back(tmp_path / "codes.npy", tmp_path / "out", tiny_codec)
     assert sorted(tree(tmp_path / "out")) == sorted([*tree(tmp_path / "in"), MARKER])
-
-
-# --- names
-
-
-@pytest.mark.parametrize(
-    ("paths", "targets"),
-    [
-        (["a.jpg", "b/a.png"], ["a.png", "b/a.png"]),
-        (["a.jpg", "a.png", "b.jpg"], ["a.jpg.png", "a.png.png", "b.png"]),
-        (["A.jpg", "a.png"], ["A.jpg.png", "a.png.png"]),
-        (["a.jpg", "a.jpg.webp", "a.png"], ["a.jpg.png", "a.jpg.webp.png", "a.png.png"]),
-        (["a.jpg", "a.png", "a.png.png"], ["a.jpg.png", "a.png.png", "a.png.png.png"]),
-        (["a.jpg", "a.png/b.jpg"], ["a.jpg.png", "a.png/b.png"]),
-        (["aekit.json.png", "aekit.png"], ["aekit.json.png", "aekit.png"]),
-        (["x", "..png", "a.b.c"], ["x.png", "..png.png", "a.b.png"]),
-    ],
-)
-def test_each_image_has_a_file_of_its_own(paths: list[str], targets: list[str]) -> None:
-    assert png_paths(paths) == targets
-
-
-@given(st.sets(st.from_regex(r"([ab](\.png)?/)?[ab](\.(jpg|png|PNG|webp)){1,3}", fullmatch=True), max_size=12))
-@example({"a.jpg", "a.png", "a.jpg.webp", "a.png/b.jpg"})
-def test_different_paths_never_give_one_name(paths: set[str]) -> None:
-    targets = png_paths(sorted(paths))
-    assert len(set(targets)) == len(paths)
-    assert all(target.endswith(".png") and target.count("/") <= 1 for target in targets)
-
-
-def test_colliding_names_are_written_and_none_is_lost(tmp_path: Path, tiny_codec: Codec) -> None:
-    (tmp_path / "in/c.png").mkdir(parents=True)
-    names = ["a.bmp", "a.png", "a.bmp.webp", "c.tiff", "c.png/d.png"]
-    for name, image in zip(names, IMAGES, strict=False):
-        Image.fromarray(image[..., 0]).save(tmp_path / "in" / name)
-    jobs.compress(open_source(str(tmp_path / "in")), tmp_path / "codes.npy", tiny_codec)
-    back(tmp_path / "codes.npy", tmp_path / "out", tiny_codec)
-    wanted = ["a.bmp.png", "a.bmp.webp.png", "a.png.png", "c.png/d.png", "c.tiff.png"]
-    assert sorted(tree(tmp_path / "out")) == sorted([*wanted, MARKER])
-    np.testing.assert_array_equal(pixels(tmp_path / "out", wanted), tiny_codec.decode(np.load(tmp_path / "codes.npy")))
 
 
 # --- bad images
@@ -320,6 +277,17 @@ def test_an_index_that_names_a_file_twice_is_refused(codes: Path, tmp_path: Path
     rewrite_line(codes, 12, json.dumps({"row": 11, "path": path, "width": 1, "height": 1}))
     with pytest.raises(CodesError, match="each path once"):
         back(codes, tmp_path / "out", tiny_codec)
+
+
+def test_a_folder_name_that_no_system_takes_is_refused_before_anything_is_decoded(
+    codes: Path, tmp_path: Path, tiny_codec: Codec
+) -> None:
+    rewrite_line(codes, 12, json.dumps({"row": 11, "path": "x" * 256 + "/a.png", "width": 1, "height": 1}))
+    before = tree(tmp_path)
+    with pytest.raises(CodesError, match="at most 255 bytes") as caught:
+        back(codes, tmp_path / "out", tiny_codec)
+    assert "\n" not in str(caught.value)
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("size", [(0, 1), (-1, -1), (10**9, 10**9), (10**6, 90)])

@@ -18,7 +18,7 @@ from aekit import jobs
 from aekit.codes.npy import CodeFile
 from aekit.errors import BundleError
 from aekit.images.reading import plan_reading, reading
-from aekit.images.records import Block
+from aekit.images.records import ImageBlock
 from aekit.images.sources import ArraySource, FolderSource, open_source
 from aekit.jobs import JobOptions
 from aekit.model.codec import Codec
@@ -176,7 +176,7 @@ def test_files_are_read_while_the_model_opens(mixed: FolderSource, workers: int)
 
 def test_no_more_is_read_ahead_than_memory_allows(mixed: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aekit.images.reading, "_MOST_AHEAD", 3 * 8 * GEOMETRY.pixels)
-    copied, replace = list[Block](), aekit.images.reading.replace
+    copied, replace = list[ImageBlock](), aekit.images.reading.replace
     monkeypatch.setattr(
         aekit.images.reading, "replace", lambda *args, **new: copied.append(replace(*args, **new)) or copied[-1]
     )

@@ -168,7 +168,13 @@ def test_chunks_of_wrong_lengths_and_checksums_are_left_to_pillow(tmp_path: Path
 def test_files_filtered_together_are_what_any_reader_reads_and_no_larger() -> None:
     smooth = np.add.outer(np.arange(20), np.arange(12)).astype(np.uint8) * 9
     rows = np.where(np.arange(20)[:, None] % 2, smooth, 0).astype(np.uint8)  # rows that want different filters
-    for pictures in ([NOISE, NOISE[::-1]], [NOISE[:, :, :1], smooth[..., None], rows[..., None]], [NOISE[:1, :1]], []):
+    for pictures in (
+        [NOISE, NOISE[::-1]],
+        [NOISE[:, :, :1], smooth[..., None], rows[..., None]],
+        [NOISE[:1, :1]],
+        [NOISE.repeat(3, 0)],
+        [],
+    ):
         images = np.stack(pictures) if pictures else np.empty((0, 4, 4, 1), np.uint8)
         files = encode_alike(images)
         assert len(files) == len(images)

@@ -1,6 +1,6 @@
 """Read a source ahead of what encodes it: batches filled to the last image, in order, in bounded memory.
 
-files ─▶ read_files in workers ─▶ blocks of pieces ─▶ one buffer of `batch` images ─▶ (inputs done, Block)
+files ─▶ read_files in workers ─▶ blocks of pieces ─▶ one buffer of `batch` images ─▶ (inputs done, ImageBlock)
 
 Who reads is chosen from the files themselves. Small files cost the interpreter more than their pixels, so they want
 processes; a large JPEG is decoded outside the interpreter, so threads do, and cost nothing to start; a few files, and
@@ -19,7 +19,7 @@ from itertools import chain, islice
 import numpy as np
 
 from aekit.images.decode import Pixels
-from aekit.images.records import Block, Record
+from aekit.images.records import ImageBlock, Record
 from aekit.images.sources import ArraySource, FolderSource, Source
 from aekit.spec import Geometry
 from aekit.workers import HERE, Kind, Plan, cores, pool, worth
@@ -65,7 +65,7 @@ def reading(
     workers: int | None = None,
     first: int = 0,
     meanwhile: Callable[[], object] = lambda: None,
-) -> Iterator[Iterator[tuple[int, Block]]]:
+) -> Iterator[Iterator[tuple[int, ImageBlock]]]:
     """Yield the source's blocks from input `first` on, each with the number of inputs read by its end.
 
     Every block but the last has `batch` images, whatever was skipped between them; its array is used again for the
@@ -90,11 +90,13 @@ def reading(
             yield chain(_taken_ahead(blocks, meanwhile), blocks)
 
 
-def _taken_ahead(blocks: Iterator[tuple[int, Block]], meanwhile: Callable[[], object]) -> Iterator[tuple[int, Block]]:
+def _taken_ahead(
+    blocks: Iterator[tuple[int, ImageBlock]], meanwhile: Callable[[], object]
+) -> Iterator[tuple[int, ImageBlock]]:
     """Call `meanwhile` in a thread, and take the blocks that are read until it is done, as far as memory allows."""
     from concurrent.futures import ThreadPoolExecutor
 
-    taken, size = deque[tuple[int, Block]](), 0
+    taken, size = deque[tuple[int, ImageBlock]](), 0
     with ThreadPoolExecutor(1) as executor:
         opening = executor.submit(meanwhile)
         while not opening.done() and size < _MOST_AHEAD and (found := next(blocks, None)):
@@ -105,12 +107,12 @@ def _taken_ahead(blocks: Iterator[tuple[int, Block]], meanwhile: Callable[[], ob
     return _emptied(taken)
 
 
-def _emptied(taken: deque[tuple[int, Block]]) -> Iterator[tuple[int, Block]]:
+def _emptied(taken: deque[tuple[int, ImageBlock]]) -> Iterator[tuple[int, ImageBlock]]:
     while taken:
         yield taken.popleft()
 
 
-def _read(source: FolderSource, geometry: Geometry, piece: tuple[int, int]) -> Block:
+def _read(source: FolderSource, geometry: Geometry, piece: tuple[int, int]) -> ImageBlock:
     return source.read(*piece, geometry)
 
 
@@ -124,7 +126,7 @@ def _piece_size(source: FolderSource, geometry: Geometry, batch: int) -> int:
     return max(1, min(int(_PIECE_SECONDS / seconds), _PIECE_BYTES // geometry.pixels, batch))
 
 
-def _filled(blocks: Iterator[Block], buffer: Pixels, first: int) -> Iterator[tuple[int, Block]]:
+def _filled(blocks: Iterator[ImageBlock], buffer: Pixels, first: int) -> Iterator[tuple[int, ImageBlock]]:
     """The blocks' images poured into the buffer, which is handed on whenever it is full, with their records."""
     rows, done, held = 0, first, list[Record]()
     for block in blocks:
@@ -133,14 +135,14 @@ def _filled(blocks: Iterator[Block], buffer: Pixels, first: int) -> Iterator[tup
             buffer[rows:] = images[:room]
             cut = _records_of(records, room)
             done += cut
-            yield done, Block(buffer, (*held, *records[:cut]))
+            yield done, ImageBlock(buffer, (*held, *records[:cut]))
             images, records, held, rows = images[room:], records[cut:], [], 0
         buffer[rows : rows + len(images)] = images
         rows += len(images)
         done += len(records)
         held += records
     if held:
-        yield done, Block(buffer[:rows], tuple(held))
+        yield done, ImageBlock(buffer[:rows], tuple(held))
 
 
 def _records_of(records: list[Record], images: int) -> int:
@@ -152,7 +154,7 @@ def _records_of(records: list[Record], images: int) -> int:
     return len(records)
 
 
-def _array_blocks(source: Source, geometry: Geometry, batch: int, first: int) -> Iterator[tuple[int, Block]]:
+def _array_blocks(source: Source, geometry: Geometry, batch: int, first: int) -> Iterator[tuple[int, ImageBlock]]:
     for start in range(first, len(source), batch):
         stop = min(start + batch, len(source))
         yield stop, source.read(start, stop, geometry)

@@ -27,7 +27,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Block:
+class ImageBlock:
     """A range of a source, read."""
 
     images: Pixels

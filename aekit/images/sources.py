@@ -1,7 +1,7 @@
 """Where images come from: a folder, an .npy or .npz array, an idx file or a named set, read block by block.
 
-A source knows its images' number and, for folders, their paths. `read` turns a range of them into a Block: the rows
-that could be decoded and a Record for every input, so that one bad file costs one line and nothing else.
+A source knows its images' number and, for folders, their paths. `read` turns a range of them into an ImageBlock:
+the rows that could be decoded, and a Record for every input. So one bad file costs one line of the report.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from aekit.images.formats import SUFFIXES
 from aekit.images.named_sets import NAMES, load_named_set
 from aekit.images.paths import FILE, FOLDER, NOTHING, find_images, kind_of
 from aekit.images.png import read_packed
-from aekit.images.records import Block, Record
+from aekit.images.records import ImageBlock, Record
 from aekit.spec import Geometry
 
 _FIXES = {".aek": "`aekit reconstruct` decodes an archive", ".tar": "unpack it first", ".zip": "unpack it first"}
@@ -45,7 +45,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, start: int, stop: int, geometry: Geometry) -> Block:
+    def read(self, start: int, stop: int, geometry: Geometry) -> ImageBlock:
         """Images start to stop - 1, brought to the geometry."""
         ...
 
@@ -68,7 +68,7 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, start: int, stop: int, geometry: Geometry) -> Block:
+    def read(self, start: int, stop: int, geometry: Geometry) -> ImageBlock:
         return read_files(self.root, self.paths[start:stop], geometry)
 
     def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
@@ -97,15 +97,15 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.array)
 
-    def read(self, start: int, stop: int, geometry: Geometry) -> Block:
-        return Block(fit_array(read_rows(self.array, start, stop, self.name), geometry))
+    def read(self, start: int, stop: int, geometry: Geometry) -> ImageBlock:
+        return ImageBlock(fit_array(read_rows(self.array, start, stop, self.name), geometry))
 
     def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
         count, *size, channels = self.array.shape
         return {(size[0], size[1])}, (0, count) if channels == 1 else (count, 0)
 
 
-def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
+def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> ImageBlock:
     """Decode files to a block: the unit of work of a batch job, a plain function of its arguments."""
     images = np.empty((len(paths), *geometry.shape), np.uint8)
     records = []
@@ -125,7 +125,7 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> Block:
             records.append(Record(path, width, height))
             rows += 1
     stacked.empty()
-    return Block(images[:rows], tuple(records))
+    return ImageBlock(images[:rows], tuple(records))
 
 
 def open_source(text: str, split: str = "test") -> Source:

@@ -7,7 +7,7 @@ from pathlib import Path
 from aekit.errors import OptionError
 from aekit.images.picture_names import numbered, png_paths
 from aekit.images.reading import reading
-from aekit.images.records import Block, Record
+from aekit.images.records import ImageBlock, Record
 from aekit.images.sources import Source, state_of
 from aekit.images.writing import Batch
 from aekit.jobs.failures import FailureLog
@@ -60,7 +60,7 @@ def denoise(
 
 
 def _denoised(
-    blocks: Iterator[tuple[Block, Step]], names: Sequence[str], codec: Codec, first: int, options: JobOptions
+    blocks: Iterator[tuple[ImageBlock, Step]], names: Sequence[str], codec: Codec, first: int, options: JobOptions
 ) -> Iterator[Batch]:
     """Yield the denoised images of each block, from input `first` on, with the path and size of each picture."""
     done = first

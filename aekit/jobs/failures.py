@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from aekit.errors import ImageError, SourceError, TooManyFailures
-from aekit.images.records import Block, Record
+from aekit.images.records import ImageBlock, Record
 from aekit.images.sources import Source
 from aekit.jobs.options import JobOptions
 from aekit.outputs.marks import Failure, Mark, Step
@@ -18,7 +18,7 @@ class FailureLog:
         self.records = [Record(failure.path, error=failure.error) for mark in marks for failure in mark.step.failures]
         """A record for each unreadable input, in order."""
 
-    def checked(self, blocks: Iterator[tuple[int, Block]]) -> Iterator[tuple[Block, Step]]:
+    def checked(self, blocks: Iterator[tuple[int, ImageBlock]]) -> Iterator[tuple[ImageBlock, Step]]:
         """Yield each block with its step: the inputs done at its end, and those of it that could not be read.
 
         Raises ImageError on the first failure under `fail`, TooManyFailures as soon as there are too many.

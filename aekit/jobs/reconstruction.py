@@ -1,5 +1,6 @@
 """reconstruct: decode a code file to pictures."""
 
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -9,7 +10,7 @@ from aekit.codes.files import StoredCodes
 from aekit.codes.formats import format_of
 from aekit.errors import CodesError, OptionError
 from aekit.images.decode import MAX_PIXELS
-from aekit.images.picture_names import numbered, png_paths
+from aekit.images.picture_names import MAX_NAME, numbered, png_paths
 from aekit.images.records import Record
 from aekit.images.sources import state_of_files
 from aekit.images.writing import Batch
@@ -102,19 +103,22 @@ def _matching(codes: StoredCodes, only: str | None) -> list[int] | None:
 def _png_records(codes: StoredCodes) -> list[Record]:
     """Return a record for each row, whose path is the path of the PNG to write.
 
-    Raises CodesError if the index is damaged, holds a size that is not valid, or names a file twice.
+    Raises CodesError, before anything is decoded, if the index is damaged, holds a size that is not valid, names a file
+    twice, or names a folder that no file system takes.
     """
     records = list(codes.records())
     if not records:
         return [Record(name) for name in numbered(len(codes))]
-    paths = png_paths([posixpath.normpath(record.path) for record in records])
-    out = []
+    paths = [posixpath.normpath(record.path) for record in records]
     seen = set[str]()
     for record, path in zip(records, paths, strict=True):
+        where = f"{codes.path}: {record.path[:120]!r}"
         if record.width <= 0 or not 0 < record.width * record.height <= MAX_PIXELS:
-            raise CodesError(f"{codes.path}: {record.path}", expected="a size", found="none that is valid")
+            raise CodesError(where, expected="a size", found="none that is valid")
         if path in seen:
-            raise CodesError(f"{codes.path}: {record.path}", expected="each path once", found="it again")
+            raise CodesError(where, expected="each path once", found="it again")
+        if any(len(os.fsencode(folder)) > MAX_NAME for folder in path.split("/")[:-1]):
+            raise CodesError(where, expected=f"folders' names of at most {MAX_NAME} bytes", found="a longer one")
         seen.add(path)
-        out.append(Record(path, record.width, record.height))
-    return out
+    pairs = zip(png_paths(paths), records, strict=True)
+    return [Record(path, record.width, record.height) for path, record in pairs]

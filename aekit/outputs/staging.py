@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import stat
 import zlib
 from collections.abc import Collection, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aekit.errors import OutputError, OutputExists
+from aekit.files import remove_tree
 from aekit.outputs.journal import Journal
 from aekit.outputs.ours import foreign_part, is_our_file
 from aekit.outputs.places import (
@@ -242,10 +242,10 @@ def _clear(folder: Path, stamp: str) -> None:
         return
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         elif path.name != stamp:
             path.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
 
 
 def crc_of_range(file: BinaryIO, start: int, stop: int, crc: int) -> int | None:

@@ -83,7 +83,7 @@ class BlockPlace:
 
 
 @dataclass(frozen=True)
-class Block:
+class CodeBlock:
     """The content of a block, still coded."""
 
     inputs: int

@@ -9,7 +9,16 @@ from typing import BinaryIO, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from aekit.codes.archive.container import BLOCK, Block, BlockPlace, Header, read_footer, read_frame, read_header, scan
+from aekit.codes.archive.container import (
+    BLOCK,
+    BlockPlace,
+    CodeBlock,
+    Header,
+    read_footer,
+    read_frame,
+    read_header,
+    scan,
+)
 from aekit.codes.archive.records import unpack
 from aekit.codes.entropy import FrequencyTables, decode
 from aekit.codes.tables import read_tables
@@ -197,14 +206,14 @@ class Archive(Sequence[Entry]):
             )
         self._tables = ours.tables
 
-    def block(self, place: BlockPlace) -> Block:
+    def block(self, place: BlockPlace) -> CodeBlock:
         """The block at `place`, verified. Raises CodesError if it is damaged."""
         where = f"{self.path}: the block at byte {place.offset:,}"
         found = read_frame(self._file, place.offset, place.offset + place.size)
         if found is None or found[0] != BLOCK or found[2] != place.size:
             fix = "use another copy, or get the other blocks with `aekit reconstruct --salvage`"
             raise CodesError(f"{where} is damaged", fix=fix)
-        block, shape = Block.from_body(found[1], where), (1, 1, self.header.spec.code_dim)
+        block, shape = CodeBlock.from_body(found[1], where), (1, 1, self.header.spec.code_dim)
         if (block.inputs, block.rows) != (place.inputs, place.rows):
             raise CodesError(where, expected=f"{place.rows} of {place.inputs} images", found=f"{block.rows}")
         if block.shape != shape:

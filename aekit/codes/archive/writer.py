@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from aekit.codes.archive.container import Block, BlockPlace, Header, footer, inputs_per_block, scan
+from aekit.codes.archive.container import BlockPlace, CodeBlock, Header, footer, inputs_per_block, scan
 from aekit.codes.archive.reader import U8, Archive
 from aekit.codes.archive.records import MAX_PATHS, pack, text_bytes
 from aekit.codes.entropy import encode
@@ -193,11 +193,11 @@ class ArchiveWriter:
         whole = np.concatenate([*self._codes, codes])
         records = pack(self._records) if self._named else b""
         shape = (1, 1, self._bundle.spec.code_dim)
-        self._write(Block(self._inputs, len(whole), shape, encode(whole, self._tables), records))
+        self._write(CodeBlock(self._inputs, len(whole), shape, encode(whole, self._tables), records))
         self._codes, self._records, self._inputs, self._text = [], [], 0, 0
         return row
 
-    def _write(self, block: Block) -> None:
+    def _write(self, block: CodeBlock) -> None:
         frame = block.to_bytes()
         self._places.append(BlockPlace(self._file.tell(), len(frame), block.inputs, block.rows))
         self._whole += block.inputs

@@ -408,7 +408,7 @@ def test_no_writable_temporary_folder_is_one_line_at_most(work: Path) -> None:
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=100)
         if done.returncode:
-            assert out == "r" and "No usable temporary directory" in one_line_error(done)
+            assert out == "r" and "no folder for temporary files can be written" in one_line_error(done)
 
 
 # --- two jobs

@@ -126,3 +126,14 @@ def test_nothing_can_load_a_pickle(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_bytes()))
+
+
+@pytest.mark.parametrize("package", ["aekit.images", "aekit.codes", "aekit.model"])
+def test_a_package_names_its_public_parts_and_loads_them_on_first_use(package: str) -> None:
+    code = (
+        f"import sys, {package} as package\n"
+        "assert not {'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)\n"
+        "assert all(callable(getattr(package, name)) for name in package.__all__)\n"
+        "assert not hasattr(package, 'elsewhere')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

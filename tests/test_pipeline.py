@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,10 +178,21 @@ def test_files_are_read_while_the_model_opens(mixed: FolderSource, workers: int)
 def test_no_more_is_read_ahead_than_memory_allows(mixed: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aekit.images.reading, "_MOST_AHEAD", 3 * 8 * GEOMETRY.pixels)
     copied, replace = list[ImageBlock](), aekit.images.reading.replace
-    monkeypatch.setattr(
-        aekit.images.reading, "replace", lambda *args, **new: copied.append(replace(*args, **new)) or copied[-1]
-    )
-    with reading(mixed, GEOMETRY, 8, 2, meanwhile=lambda: time.sleep(0.5)) as blocks:
+    third, fourth = threading.Event(), threading.Event()
+
+    def counting(block: ImageBlock, **new: Any) -> ImageBlock:
+        copied.append(replace(block, **new))
+        if len(copied) >= 3:
+            (third if len(copied) == 3 else fourth).set()
+        return copied[-1]
+
+    def opening() -> None:
+        """Stay busy until three blocks were read ahead, then give a fourth one, which may not come, the time to."""
+        assert third.wait(60)
+        fourth.wait(0.2)
+
+    monkeypatch.setattr(aekit.images.reading, "replace", counting)
+    with reading(mixed, GEOMETRY, 8, 2, meanwhile=opening) as blocks:
         assert len(copied) == 3
         assert sum(len(block.records) for _, block in blocks) == len(mixed)
 

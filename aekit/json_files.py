@@ -21,6 +21,8 @@ MAX_BYTES = 16 * 2**20
 MAX_VALUES = 100_000
 """Most commas and brackets accepted in one text. An empty list is 2 bytes of JSON and 64 bytes of memory, so the size
 of a text alone does not bound the memory that its values take."""
+MAX_DEPTH = 100
+"""Most lists and objects inside each other accepted in one text. Code that walks the values recurses."""
 
 
 def read_json(
@@ -54,19 +56,33 @@ def parse_json(
 ) -> Any:
     """Parse an untrusted JSON text; `where` names its file in errors.
 
-    Raises `error` if the text is not JSON, is nested too deeply, holds a number of too many digits, or holds more than
-    `most_values` commas and brackets.
+    Raises `error` if the text is not JSON, is nested more than MAX_DEPTH deep, holds a number of too many digits, or
+    holds more than `most_values` commas and brackets.
     """
     text = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     count = sum(map(text.count, (b",", b"[", b"{")))
     if count > most_values:
         raise error(where, expected=f"JSON of at most {most_values:,} values", found="more", fix=fix)
     try:
-        return json.loads(data)
+        values = json.loads(data)
+        if _is_deep(values):
+            raise RecursionError
     except RecursionError as problem:
         raise error(where, expected="JSON", found="values nested too deeply", fix=fix) from problem
     except ValueError as problem:  # JSONDecodeError, UnicodeDecodeError, or a number of too many digits
         raise error(where, expected="JSON", found=reason(problem), fix=fix) from problem
+    return values
+
+
+def _is_deep(values: Any) -> bool:
+    """Whether lists and objects lie more than MAX_DEPTH deep inside each other."""
+    level = [values]
+    for _ in range(MAX_DEPTH + 1):
+        inside = [list(part.values()) if isinstance(part, dict) else part for part in level]
+        level = [part for parts in inside if isinstance(parts, list) for part in parts]
+        if not level:
+            return False
+    return True
 
 
 def versioned(values: Any, error: type[AekitError], where: str, what: str, *, newest: int) -> dict[str, Any]:

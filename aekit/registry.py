@@ -1,8 +1,8 @@
-"""Objectives and networks: one entry each, with every fact that others need. Needs no torch.
+"""The registry of objectives and networks: one entry each, with every fact that others need. Needs no torch.
 
-A new objective is one new file in aekit/training/objectives and one entry in OBJECTIVES; a new network is one new file
-in aekit/training/networks and one entry in NETWORKS. A model.json carries the name of its objective; what the
-runtime must know about it stands here, so older models need no more than the name.
+A new objective is one new file in aekit/training/objectives and one entry in OBJECTIVES. A new network is one new file
+in aekit/training/networks and one entry in NETWORKS. A model.json stores only the name of its objective; the runtime
+looks up the facts here.
 """
 
 from dataclasses import dataclass
@@ -27,22 +27,20 @@ class ObjectiveEntry:
     """The facts of a training objective."""
 
     home: str
-    """`module:class` of the code, which imports torch."""
+    """`module:class` of the objective's code. The module imports torch."""
     help: str
-    """What is learned, in a few words."""
+    """What the model learns, in a few words."""
     options: tuple[Option, ...] = ()
-    """Options, in the order in which the help shows them."""
+    """Options of the objective, in the order in which the help shows them."""
     stores_uint8_only: bool = False
-    """Training rounded the latents, so only uint8 codes are worth storing; headline figures belong to them."""
+    """Whether training rounds the latents. If so, uint8 codes are the default, and headline figures belong to them."""
     is_denoiser: bool = False
-    """The model was trained to take noise away."""
-    has_prior: bool = False
-    """Latents are pulled towards N(0, I), unless an option turns that off."""
+    """Whether the model is trained to remove noise."""
     headline: str = "mse"
-    """Validation figure that picks the weights to keep; less is better."""
+    """Name of the validation figure that picks the weights to keep; less is better."""
 
     def load(self) -> Any:
-        """Import the class of the objective. Needs torch."""
+        """Import and return the class of the objective. Raises ImportError if torch is not installed."""
         return _load(self.home)
 
 
@@ -51,18 +49,18 @@ class NetworkEntry:
     """The facts of a network."""
 
     home: str
-    """`module:function` of the code that makes the encoder and the decoder; it imports torch."""
+    """`module:function` of the code that makes the encoder and the decoder. The module imports torch."""
     help: str
     """What the network is, in a few words."""
     hidden: tuple[int, ...]
     """Sizes of its layers when neither the preset nor the user gives any."""
     hidden_help: str
-    """What the sizes given with --hidden mean."""
+    """What the sizes mean that --hidden takes."""
     starts_as_pca: bool = False
-    """The first weights are the principal components of the training images."""
+    """Whether the network starts as the principal components of the training images."""
 
     def load(self) -> Any:
-        """Import the function that makes the network. Needs torch."""
+        """Import and return the function that makes the network. Raises ImportError if torch is not installed."""
         return _load(self.home)
 
 
@@ -86,7 +84,6 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
             Option("warmup", 0.1, "share of the run over which that weight rises from 0"),
             Option("likelihood", "gaussian", "gaussian, or bernoulli for black-and-white images"),
         ),
-        has_prior=True,
         headline="neg_elbo",
     ),
     "sparse": ObjectiveEntry(
@@ -94,8 +91,8 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         "codes of which few numbers are active",
         (
             Option("penalty", "topk", "topk keeps the largest numbers, kl pulls the mean activation down"),
-            Option("active", 32, "topk: numbers of a code that stay"),
-            Option("target", 0.05, "kl: mean activation of a number"),
+            Option("active", 32, "topk: numbers of a code that stay active"),
+            Option("target", 0.05, "kl: mean activation that each number is pulled to"),
             Option("weight", 1e-4, "kl: weight of the penalty"),
         ),
     ),
@@ -103,8 +100,8 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         "aekit.training.objectives.rate:Rate",
         "the fewest bits for an error",
         (
-            Option("lambda", 0.0, "bits a pixel for an error of 1 in squared levels of 255; 0 means 0.0005"),
-            Option("bytes", 0.0, "bytes of a code on average, for which lambda is found; 0 leaves lambda as it is"),
+            Option("lambda", 0.0, "bits per pixel for a mean squared error of 1 (levels 0 to 255); 0 means 0.0005"),
+            Option("bytes", 0.0, "mean bytes of a code, which training reaches by changing lambda; 0 fixes lambda"),
         ),
         stores_uint8_only=True,
         headline="loss",
@@ -117,20 +114,20 @@ NETWORKS: dict[str, NetworkEntry] = {
         "aekit.training.networks.residual:residual",
         "PCA and residual perceptrons that correct it",
         (512, 512),
-        "width of each block, all alike",
+        "width of each block, the same for all",
         starts_as_pca=True,
     ),
     "mlp": NetworkEntry(
         "aekit.training.networks.plain:mlp",
         "fully connected layers",
         (1024, 512),
-        "units of the encoder's hidden layers; the decoder has them in reverse",
+        "units of the encoder's hidden layers; the decoder has the same in reverse",
     ),
     "conv": NetworkEntry(
         "aekit.training.networks.plain:conv",
         "strided convolutions",
         (32, 64),
-        "channels of the stages; the last is repeated until sides are at most 8 pixels",
+        "channels of the stages; the last stage is repeated until the sides are at most 8 pixels",
     ),
 }
 """Every network by the name that --network takes and model.json carries."""
@@ -139,12 +136,12 @@ _UNKNOWN = ObjectiveEntry("", "an objective that this aekit does not know")
 
 
 def objective_facts(name: str) -> ObjectiveEntry:
-    """The facts of the objective `name`; of a name that a later aekit may have added, the plain facts."""
+    """Return the facts of the objective `name`. An unknown name, as from a newer aekit, has the default facts."""
     return OBJECTIVES.get(name, _UNKNOWN)
 
 
 def objective_with_option(option: str) -> str:
-    """The name of the first objective that has this option. Raises KeyError if none has it."""
+    """Return the name of the first objective that has this option. Raises KeyError if no objective has it."""
     for name, entry in OBJECTIVES.items():
         if any(known.name == option for known in entry.options):
             return name
@@ -152,7 +149,7 @@ def objective_with_option(option: str) -> str:
 
 
 def options_help() -> str:
-    """One text on the options of all objectives, for --help."""
+    """Return one text about the options of all objectives, for --help."""
     parts = []
     for name, entry in OBJECTIVES.items():
         if entry.options:
@@ -162,7 +159,7 @@ def options_help() -> str:
 
 
 def choices(entries: "dict[str, ObjectiveEntry] | dict[str, NetworkEntry]") -> str:
-    """The names of entries with what each is, for --help."""
+    """Return the names of entries, each with its help, for --help."""
     return "; ".join(f"{name}: {entry.help}" for name, entry in entries.items())
 
 

@@ -1,4 +1,4 @@
-"""Where runs lie: runs/NAME, and runs/latest, a text file that names the newest. Needs neither torch nor the run."""
+"""Places of runs: runs/NAME, and runs/latest, a text file with the name of the newest run. Needs no torch."""
 
 import hashlib
 import json
@@ -16,7 +16,10 @@ FORMAT_VERSION = 1
 
 
 def resolve_run(path: Path) -> Path:
-    """The run folder a user means: `path` itself, or, for runs/latest, the one that file names."""
+    """Return the run folder that `path` means: for runs/latest the folder that the file names, else `path` itself.
+
+    Raises OSError if runs/latest can't be read, UnicodeDecodeError if it is not UTF-8.
+    """
     if path.name == LATEST and path.is_file():
         name = path.read_text(encoding="utf-8").strip()
         if name and Path(name).name == name:
@@ -25,13 +28,13 @@ def resolve_run(path: Path) -> Path:
 
 
 def point_latest(run: Path) -> None:
-    """Make `latest` beside the run name it."""
+    """Write the run's name to the file `latest` beside it. Raises OutputError if it can't be written."""
     with staged_file(run.with_name(LATEST)) as part:
         part.write_text(run.name + "\n", encoding="utf-8")
 
 
 def fresh_run(stem: str) -> Path:
-    """A free path for a new run: runs/STEM, or runs/STEM-2 and so on."""
+    """Return a free path for a new run: runs/STEM, or else runs/STEM-2 and so on."""
     path, number = FOLDER / stem, 2
     while path.exists():
         path, number = FOLDER / f"{stem}-{number}", number + 1
@@ -39,8 +42,10 @@ def fresh_run(stem: str) -> Path:
 
 
 def config_checksum(values: dict[str, Any]) -> str:
-    """SHA-256 of what config.json holds, by which an altered one is known: all but itself and the place of the images,
-    which may move, as their fingerprint is checked whenever they are read."""
+    """Return the SHA-256 over the content of config.json, without the checksum itself.
+
+    The path of the images is left out too: they may move, and their fingerprint is checked whenever they are read.
+    """
     covered = {name: value for name, value in values.items() if name != "sha256"}
     if isinstance(config := covered.get("config"), dict):
         covered["config"] = {name: value for name, value in config.items() if name != "data"}
@@ -48,7 +53,10 @@ def config_checksum(values: dict[str, Any]) -> str:
 
 
 def run_of_model(run: Path, run_id: object) -> dict[str, object] | None:
-    """The settings of the run folder `run` if it is, by its run_id, the one a model came from, and unaltered."""
+    """Return the settings of the run folder `run`, if its run_id is `run_id` and its config.json is unaltered.
+
+    Otherwise, or if there is no readable run, return None.
+    """
     try:
         values = read_json(run / CONFIG, SpecError, "the settings of a run", newest=FORMAT_VERSION)
     except (OSError, SpecError):

@@ -1,4 +1,4 @@
-"""What a model is: the geometry of its images, the size of its code, how it was made. Read and written as JSON."""
+"""The facts of a model: the geometry of its images, the size of its code, how it was made. Read and written as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -10,29 +10,34 @@ FORMAT_VERSION = 1
 """Version of the model bundle's JSON; readers refuse a higher one."""
 
 MIN_SIDE, MAX_SIDE = 8, 256
+"""Shortest and longest side of an image that a model accepts, in pixels."""
 MAX_CODE_DIM = 65536
+"""Largest number of numbers in a code."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The form every image takes before the encoder sees it: the same rule in training and on the device."""
+    """The form that every image is brought to before the encoder. Training and the device use the same rule.
+
+    Raises SpecError if a field is out of range.
+    """
 
     height: int
-    """Rows, pixels."""
+    """Height in pixels."""
     width: int
-    """Columns, pixels."""
+    """Width in pixels."""
     channels: int
     """1 for gray, 3 for RGB."""
     resize: str = "stretch"
-    """How an image of another size is brought to height × width: `stretch` scales both sides to fit."""
+    """How an image of another size is resized to height × width: `stretch` scales both sides to fit."""
     background: int = 255
-    """Gray level, 0 to 255, that transparent pixels are laid over."""
+    """Gray level, 0 to 255, of the background behind transparent pixels."""
 
     def __post_init__(self) -> None:
         _bounded("height", self.height, MIN_SIDE, MAX_SIDE)
         _bounded("width", self.width, MIN_SIDE, MAX_SIDE)
         _bounded("background", self.background, 0, 255)
-        # JSON's 1.0 and true equal 1, but are no size of an array.
+        # JSON's 1.0 and true equal 1 in Python, but they can't be the size of an array.
         if type(self.channels) is not int or self.channels not in (1, 3):
             raise SpecError("channels", expected="1 (gray) or 3 (RGB)", found=repr(self.channels)[:80])
         if self.resize != "stretch":
@@ -54,7 +59,10 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The facts of a model that a device needs and that its identity covers."""
+    """The facts of a model that a device needs. The model_id covers them.
+
+    Raises SpecError if a field is of the wrong type or out of range.
+    """
 
     geometry: Geometry
     code_dim: int
@@ -74,16 +82,16 @@ class ModelSpec:
                 raise SpecError(name, expected="a name of 1 to 64 characters", found=repr(value)[:80])
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON-ready values."""
+        """Return the spec as JSON-ready values."""
         return asdict(self)
 
     def canonical(self) -> str:
-        """The spec as JSON with sorted keys and no spaces: the form that is hashed and put into the graphs."""
+        """Return the spec as JSON with sorted keys and no spaces. This text is hashed and stored in the graphs."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> Self:
-        """Read a spec from untrusted JSON values; `where` names their file in errors.
+        """Read a spec from untrusted JSON values. `where` names their file in errors.
 
         Raises SpecError if a field is missing, unknown, of the wrong type or out of bounds.
         """
@@ -98,8 +106,8 @@ class ModelSpec:
 def _exact_fields(cls: type, values: Any) -> dict[str, Any]:
     names = {field.name for field in fields(cls)}
     if not isinstance(values, dict) or set(values) != names:
-        found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
-        raise SpecError(cls.__name__, expected=f"the fields {sorted(names)}", found=str(found)[:200])
+        actual = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise SpecError(cls.__name__, expected=f"the fields {sorted(names)}", found=str(actual)[:200])
     return dict(values)
 
 

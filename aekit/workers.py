@@ -25,31 +25,33 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 _AHEAD = 2
-"""Pieces given to a worker at a time. It starts on the second while the result of the first is being used."""
+"""Number of pieces that a worker is given at a time. It starts on the second while the result of the first is used."""
 _DYING = 5.0
-"""Seconds that a process may take to end after it closed its pipe."""
+"""Time in seconds that a process may take to end after it closed its pipe."""
 MAX_WORKERS = 1024
-"""Most workers of a pool. More would exhaust a machine's processes before they were of any use."""
+"""Largest number of workers in a pool. More workers would exhaust the system's processes and not be faster."""
 
 Kind = Literal["here", "threads", "processes"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How pieces are worked on."""
+    """How a pool works on pieces."""
 
     kind: Kind
+    """Where the function runs: in this thread, in threads or in processes."""
     count: int = 1
-    """Workers."""
+    """Number of workers."""
     method: str = ""
     """How processes start: `fork` or `spawn`; if empty, `fork` where that is safe."""
 
 
 HERE = Plan("here")
+"""The plan to work in the calling thread."""
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -62,7 +64,7 @@ class Pool(Protocol):
 
 
 def worth(seconds: float) -> bool:
-    """Return whether work of so many seconds is worth starting processes for.
+    """Return whether work that takes this many seconds is worth starting processes for.
 
     A fork takes milliseconds. A new Python, which systems without fork need, takes most of a second.
     """
@@ -71,7 +73,7 @@ def worth(seconds: float) -> bool:
 
 @contextlib.contextmanager
 def pool(function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str] = str) -> Iterator[Pool]:
-    """Start workers for `function`; they end when the `with` block ends. `naming` gives the name of a piece in errors.
+    """Start workers for `function`. They end when the `with` block ends. `naming` returns a piece's name for errors.
 
     Processes start at once, before the first piece is known, so that they are forked before any threads exist.
     With processes, `function`, pieces and results must be picklable.

@@ -1,11 +1,13 @@
 """Cut jobs short in every way and compare what they make in the end, by SHA-256, with jobs that were left alone.
 
-    python benchmarks/faults.py [--images 20000] [--kills 100] [--seed 0] [--work FOLDER]
+    python benchmarks/faults.py [--only random,kill-points] [--images 20000] [--kills 100] [--seed 0] [--work FOLDER]
 
 Runs the tiny model of the tests over many small PNG files. For each form of output – .npy, .aek and a folder of PNG
 files – a job is killed (SIGKILL) at random instants and run again with --resume until it ends, and that again until
 there were --kills kills. Then, once each or some times: files that may not grow beyond a random size, a file system
 that is full (where a small tmpfs can be mounted), workers that are killed, files that vanish or grow while a job runs.
+The part kill-points kills small jobs before every file-system call that they make (kill_points.py); after each kill one
+copy of the folder runs the job anew and one resumes it. A part that is left out keeps the figures of its last run.
 Writes benchmarks/results/faults.json and faults.md.
 """
 
@@ -24,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, save, table
+from common import load, machine, save, table
+from kill_points_jobs import JOBS, count_survived
 from PIL import Image
 
 TINY = Path(__file__).parent.parent / "tests" / "data" / "tiny"
@@ -271,16 +274,26 @@ def vanishing(jobs: Jobs, times: int) -> dict[str, Any]:
     return {"fault": "file vanished or grew", "output": "codes.npy", "faults": faults, "jobs": times, "resumed": 0}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--kills", type=int, default=100, help="for each form of output")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
-    arguments = parser.parse_args()
-    if arguments.work:
-        Path(arguments.work).mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="aekit-faults-", dir=arguments.work))
+def kill_points(work: Path, step: int = 1) -> list[dict[str, Any]]:
+    """Kill each job of kill_points_jobs.py at every `step`-th call; a row for each job, with an old output or not."""
+    rows = []
+    for name, entry in JOBS.items():
+        for old in (True,) if entry.old_needed else (False, True):
+            began = time.monotonic()
+            folder = work / f"kill-points-{len(rows)}"
+            tried, unusable = count_survived(folder, name, old=old, step=step)
+            if len(unusable) > entry.most_unusable:
+                raise Wrong(f"{name}: no whole output after a kill at the calls {unusable}")
+            row = {"output": name, "old_output": old, "kill_points": tried, "survived": tried}
+            seconds = round(time.monotonic() - began, 1)
+            rows.append(row | {"without_output_until_next_job": len(unusable), "seconds": seconds})
+            print(json.dumps(rows[-1]), flush=True)
+            shutil.rmtree(folder)
+    return rows
+
+
+def random_faults(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Disturb jobs over many images at random instants; returns the rows and their sums."""
     jobs, few, rows = Jobs(work, arguments.images, arguments.seed), max(arguments.kills // 10, 1), []
     plans = [(kills, out, arguments.kills) for out in FORMS]
     plans += [(limits, out, few) for out in ("codes.npy", "codes.aek")]
@@ -294,12 +307,53 @@ def main() -> None:
     rows.append(vanishing(jobs, few) | {"seconds": round(time.monotonic() - began, 1)})
     print(json.dumps(rows[-1]), flush=True)
     total = {name: sum(row[name] for row in rows) for name in ("faults", "jobs", "resumed")}
-    results = {"images": arguments.images, "rows": rows, "total": total, "machine": machine()}
-    where = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-    head = f"# Faults\n\nMade by `python benchmarks/faults.py` on: {where}.\n\nJobs over {arguments.images:,} images; "
-    head += "each ended with the bytes of one that was left alone, or, where files vanished, with a line for each."
-    save("faults", results, f"{head}\n\n{table(rows)}")
+    return {"images": arguments.images, "rows": rows, "total": total, "machine": machine()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="random,kill-points", help="parts to run, by comma")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=100, help="for each form of output")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
+    arguments = parser.parse_args()
+    if arguments.work:
+        Path(arguments.work).mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="aekit-faults-", dir=arguments.work))
+    results, parts = load("faults"), arguments.only.split(",")
+    if "kill-points" in parts:  # first: it forks, which a process that has run the model must not do
+        rows = kill_points(work)
+        total = {name: sum(row[name] for row in rows) for name in ("kill_points", "survived")}
+        results["kill_points"] = {"rows": rows, "total": total, "machine": machine()}
+    if "random" in parts:
+        results |= random_faults(work, arguments)
+    save("faults", results, page(results))
     shutil.rmtree(work)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The results in Markdown."""
+    text = "# Faults\n\nMade by `python benchmarks/faults.py`."
+    if "rows" in results:
+        text += (
+            f"\n\n## Random instants\n\nOn: {_where(results)}.\n\nJobs over {results['images']:,} images; each ended "
+        )
+        text += "with the bytes of one that was left alone, or, where files vanished, with a line for each."
+        text += f"\n\n{table(results['rows'])}"
+    if found := results.get("kill_points"):
+        total = found["total"]
+        text += f"\n\n## Every file-system call\n\nOn: {_where(found)}.\n\nJobs over 6 or 7 images, killed before each "
+        text += f"call that writes: {total['kill_points']:,} kill points, {total['survived']:,} survived. A kill is "
+        text += (
+            "survived if the next job ends with the bytes of one that was left alone, both with --resume and without."
+        )
+        text += f"\n\n{table(found['rows'])}"
+    return text
+
+
+def _where(results: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in results["machine"].items())
 
 
 if __name__ == "__main__":

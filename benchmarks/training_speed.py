@@ -1,14 +1,17 @@
-"""How fast training is, beside the book's run, the usual tutorial loop and the bare matrix products."""
+"""How fast training is, compared with the book's run, the usual tutorial loop, the bare matrix products, and torch's
+optimizer and averaging."""
 
 import math
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from common import Bench, Rows
 from peers import linear_products, product_rate, tutorial_rate
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aekit.pca import Pca
 from aekit.training.checkpoint import Run
@@ -17,7 +20,7 @@ from aekit.training.data import load_training_data
 from aekit.training.devices import choose_precision
 from aekit.training.loop import TrainLoop
 from aekit.training.networks import components_wanted
-from aekit.training.reproducible import flushed_denormals
+from aekit.training.reproducible import flushed_denormals, generator
 from aekit.training.trainer import Epoch, train
 
 BOOK_COST = 0.0231
@@ -63,7 +66,59 @@ def speed(bench: Bench) -> Rows:
     ]
     what = f"images/s of the default recipe, {config.precision}, against its own bare products"
     rows.append({"what": what, **medians(passes), "reach": 0.7})
+    return [*rows, *updates(data, 9 if bench.quick else 41)]
+
+
+def updates(data: Any, passes: int) -> Rows:
+    """Steps/s of our optimizer and averaging beside torch's own, on one thread, in CPU time."""
+    rows: Rows = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for preset in ("small", "default"):
+            config = make_config(preset, data="mnist", precision="fp32")
+            principal = Pca.fit(data.train[::10], components_wanted(config, data.geometry))
+            loop = TrainLoop(config, data, "cpu", principal)
+            network, ours = loop.network, loop.optimizer
+            network.objective.loss(network, loop_images(loop), generator(0), 0.0).backward()
+            settings = [
+                {"params": group["params"], "weight_decay": group["weight_decay"]} for group in ours.param_groups
+            ]
+            theirs = torch.optim.AdamW(settings, lr=config.lr, betas=ours.param_groups[0]["betas"], fused=True)
+            averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+            averaged.update_parameters(network)  # the first call copies
+
+            def average(loop: TrainLoop = loop, decay: float = config.ema) -> None:
+                with torch.no_grad():
+                    torch._foreach_lerp_(loop.averages, loop.parameters, 1 - decay)
+
+            def average_torch(averaged: AveragedModel = averaged, network: torch.nn.Module = network) -> None:
+                averaged.update_parameters(network)
+
+            for what, peer, mine in (
+                ("optimizer, against torch.optim.AdamW(fused=True)", theirs.step, ours.step),
+                ("averaging, against swa_utils.AveragedModel", average_torch, average),
+            ):
+                rates = [(call_rate(peer), call_rate(mine)) for _ in range(passes)]
+                rows.append({"what": f"calls/s of our {what}, preset {preset}", **medians(rates), "reach": 1.0})
+    finally:
+        torch.set_num_threads(threads)
     return rows
+
+
+def loop_images(loop: TrainLoop, count: int = 64) -> torch.Tensor:
+    """The first training images as a network takes them: float32 [count, C, H, W] in [0, 1]."""
+    return loop.images[:count].permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def call_rate(call: Callable[[], object], calls: int = 20) -> float:
+    """Calls per second of this process's CPU time, after two calls that warm up."""
+    for _ in range(2):
+        call()
+    began = time.process_time()
+    for _ in range(calls):
+        call()
+    return calls / (time.process_time() - began)
 
 
 def medians(passes: list[tuple[float, float]]) -> dict[str, float]:

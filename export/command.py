@@ -12,14 +12,14 @@ from aekit.training.checkpoint import Run
 
 @dataclass(frozen=True)
 class ExportResult:
-    """An exported model and the run it is from."""
+    """An exported model and the run that it was made from."""
 
     bundle: Bundle
-    """The model folder, as `Codec.load` takes it; `bundle.manifest` holds the figures that export measured."""
+    """The model folder; `Codec.load` takes it. `bundle.manifest` has the figures that export measured."""
     run: Path
     """The run folder."""
     unfinished: str | None
-    """How far the run came, in words, if it was not trained to its end; else None."""
+    """How far the run came, in words, if it is unfinished; else None."""
 
 
 def export(
@@ -32,18 +32,19 @@ def export(
     """Export a run as encoder.onnx, decoder.onnx and model.json, and verify them against torch.
 
     Args:
-        run: run folder, as `aekit.train` makes it.
+        run: run folder that `aekit.train` made; runs/latest means the newest run.
         out: model folder to write.
-        variant: fp32, fp16, int8 (calibrated on training images), or auto, which keeps the fastest on this machine
-            that costs at most 0.1 dB of PSNR.
+        variant: fp32, fp16, int8 (calibrated on training images), or auto. auto keeps the variant that is
+            fastest on this machine and costs at most 0.1 dB of PSNR.
         overwrite: replace a model folder at `out`.
 
     Raises:
-        OutputExists: something lies at `out`. OutputError: the model can't be written.
-        CheckpointError: `run` is no run folder, is damaged, has no weights yet, or its images changed.
+        OutputExists: something exists at `out`.
+        OutputError: the model can't be written.
+        CheckpointError: `run` is not a run folder, is damaged, has no weights yet, or its images changed.
         OptionError: `variant` is unknown, or the run's settings are out of range.
-        SourceError: the run's images can't be read.
-        ParityError: the graphs differ from torch, or a variant from fp32, by more than is allowed.
+        SourceError: the run's images or its PCA can't be read.
+        ParityError: the graphs differ too much from torch, or a variant differs too much from fp32.
     """
     out = Path(out)
     check_folder_free(out, MANIFEST, overwrite=overwrite)

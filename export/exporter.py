@@ -1,4 +1,4 @@
-"""Export a run: calibrate, build both graphs, write the bundle; it stands only if it computes what torch does."""
+"""Export a run: calibrate, build both graphs, verify that they compute what torch computes, write the bundle."""
 
 import copy
 import hashlib
@@ -49,15 +49,24 @@ _NOISE_IMAGES = 256
 
 
 def export_run(run: Run, data: TrainingData, out: Path, *, variant: str = "fp32", overwrite: bool = False) -> Bundle:
-    """Export the weights of `run` to the model folder `out`, in precision `variant`: fp32, fp16, int8, or auto.
+    """Export the weights of `run` to the model folder `out`. After an error, nothing is left at `out`.
 
-    `data` is what the run was trained on. The training images calibrate int8 and, unless training fixed them, the code
-    units; the validation images measure. `auto` keeps the variant that is fastest on this machine's CPU among those
-    that cost at most MOST_AUTO_DB.
+    Args:
+        run: the run folder.
+        data: the images of the run. Training images calibrate int8, and the code units unless training fixed them.
+            All figures are measured on validation images.
+        out: model folder to write.
+        variant: precision: fp32, fp16, int8, or auto, which keeps the variant that is fastest on this machine's CPU
+            and costs at most MOST_AUTO_DB.
+        overwrite: replace a model folder at `out`.
 
-    Raises OptionError for an unknown variant, ParityError if the graphs differ from torch, or a variant from fp32, by
-    more than is allowed, OutputExists if `out` is taken, OutputError if it can't be written, CheckpointError if the
-    run's weights can't be read. Nothing is left behind then.
+    Raises:
+        OptionError: `variant` is unknown.
+        ParityError: the graphs differ too much from torch, or a variant differs too much from fp32.
+        OutputExists: `out` is taken.
+        OutputError: `out` can't be written.
+        CheckpointError: the run's weights can't be read.
+        SourceError: the run's PCA is damaged.
     """
     if variant not in (*VARIANTS, "auto"):
         raise OptionError("--variant", expected=f"auto or one of {', '.join(VARIANTS)}", found=repr(variant)[:80])
@@ -96,14 +105,14 @@ def export_run(run: Run, data: TrainingData, out: Path, *, variant: str = "fp32"
         if measured:
             facts["variants"] = {name: cost.to_dict() for name, cost in measured.items()}
         if spec.code_dim <= MAX_TABLES_DIM:
-            # An archive holds the codes of the graph that ships, so the tables are fitted to those.
+            # An archive stores codes of the exported graph, so the tables are fitted to that graph's codes.
             facts["tables"] = pack_tables(FrequencyTables.fit(shipped.encode(data.train, "uint8")))
         _write(folder, kept, made[kept], spec, model_id, facts)
     return Bundle.read(out)
 
 
 def _variants_to_make(variant: str) -> tuple[str, ...]:
-    """The variants beside fp32 that must be made to export `variant`."""
+    """Return the variants, other than fp32, that must be made to export `variant`."""
     if variant == "fp32":
         return ()
     if variant == "auto":
@@ -112,7 +121,7 @@ def _variants_to_make(variant: str) -> tuple[str, ...]:
 
 
 def _fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec) -> Graphs:
-    """Both graphs of a network, by role."""
+    """Build both graphs of a network in fp32. Raises ParityError if a graph has a fixed batch size."""
     image = torch.zeros((2, *spec.geometry.shape), dtype=torch.uint8)
     models = {
         "encoder": export_graph(EncoderGraph(network, units), image, ["image"], ["latent", "code"]),
@@ -124,15 +133,15 @@ def _fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec) -> Gra
 
 
 def _variant_graphs(fp32: Graphs, variant: str, images: Pixels, codec: Codec) -> Graphs:
-    """Both graphs in reduced precision, calibrated on images and on their latents by the fp32 model `codec`."""
-    # Spread over all of them: a folder's first images may be of one class.
+    """Make both graphs in reduced precision. The encoder is calibrated on images, the decoder on their fp32 latents."""
+    # Calibration images are spread over the whole set: the first images of a folder may all be of one class.
     spread = images[:: max(len(images) // CALIBRATED_ON, 1)][:CALIBRATED_ON]
     inputs = {"encoder": spread, "decoder": codec.encode(spread)}
     return {role: make_variant(model, variant, inputs[role]) for role, model in fp32.items()}
 
 
 def _write(place: Path, variant: str, models: Graphs, spec: ModelSpec, model_id: str, facts: dict[str, Any]) -> Codec:
-    """Write a whole model to the folder `place` and open it as users do: what is measured is what ships."""
+    """Write a whole model to the folder `place` and load it as users do, so that measurements use the written files."""
     place.mkdir(exist_ok=True)
     graphs = {role: finish_graph(model, spec, model_id, variant) for role, model in models.items()}
     write_bundle(place, graphs, spec, model_id, variant, facts)
@@ -140,15 +149,19 @@ def _write(place: Path, variant: str, models: Graphs, spec: ModelSpec, model_id:
 
 
 def _pca_mse(run: Run, data: TrainingData) -> dict[str, Any]:
-    """The error of PCA of the code's size on the held-out images: the baseline, kept for evaluation elsewhere."""
+    """Measure PCA with as many components as the code has numbers, on the held-out images. The bundle keeps this
+    baseline, because evaluation may not have the run."""
     saved = run.path / PCA
     pca = Pca.load(saved) if saved.is_file() else Pca.fit(data.train, run.config.code_dim)
     return {"mse": pca.mse(data.validation), "code_dim": run.config.code_dim, "images": len(data.validation)}
 
 
 def identity(spec: ModelSpec, options: dict[str, str], weights: dict[str, Tensor]) -> str:
-    """model_id: SHA-256 over the spec, the objective's options and every weight by name, the first 16 hexadecimal
-    digits. Options count because they change what the graphs compute: a threshold, how many units stay."""
+    """Return the model_id: the first 16 hexadecimal digits of the SHA-256 over the spec, the options and all weights.
+
+    `options` are the objective's. They count because they can change what the graphs compute, such as the number of
+    active units.
+    """
     digest = hashlib.sha256((spec.canonical() + json.dumps(options, sort_keys=True)).encode())
     for name in sorted(weights):
         digest.update(f"{name} {tuple(weights[name].shape)}".encode())
@@ -159,9 +172,9 @@ def identity(spec: ModelSpec, options: dict[str, str], weights: dict[str, Tensor
 def storage_cost(codec: Codec, images: Pixels) -> dict[str, float | None]:
     """Measure reconstructions of images uint8 [n, H, W, C], with pixels in [0, 1].
 
-    `mse` and `psnr` (dB; None for no error) belong to float32 latents, or to uint8 codes if the objective stores
-    only those. `mse_float_latents` and `mse_uint8_codes` are the errors of both, `uint8_cost_db` the loss of PSNR
-    by rounding, in dB.
+    `mse` and `psnr` (dB; None if the error is 0) are the headline figures. They belong to uint8 codes if the objective
+    stores only those, else to float32 latents. `mse_float_latents` and `mse_uint8_codes` are the errors of both.
+    `uint8_cost_db` is the PSNR that rounding to uint8 codes loses, in dB.
     """
     exact, stored = (mse(images, codec.reconstruct(images, dtype)) for dtype in ("float32", "uint8"))
     headline = stored if objective_facts(codec.spec.objective).stores_uint8_only else exact
@@ -176,8 +189,11 @@ def storage_cost(codec: Codec, images: Pixels) -> dict[str, float | None]:
 
 @torch.no_grad()
 def _latent_gaussian(network: Autoencoder, units: CodeUnits, latents: Tensor) -> LatentGaussian:
-    """The distribution of latents in code units: the prior, if training pulled latents towards one, else a Gaussian
-    fitted to `latents` [n, D], which are the training images' in the network's units."""
+    """Return the distribution of latents in code units.
+
+    It is the prior if training pulled latents towards one, else a Gaussian fitted to `latents` [n, D], the latents of
+    the training images in the network's units.
+    """
     if network.objective.has_prior:
         return LatentGaussian.prior(units.scale.numpy(), units.offset.numpy())
     return LatentGaussian.fitted(units(latents).numpy())
@@ -185,8 +201,11 @@ def _latent_gaussian(network: Autoencoder, units: CodeUnits, latents: Tensor) ->
 
 @torch.no_grad()
 def rounding_noise(network: Autoencoder, folded: Autoencoder, images: Pixels) -> Tensor:
-    """How far float32 arithmetic moves each latent, shape [D], in the network's units: the largest distance from
-    float64 arithmetic, in the network as trained and in its folded form, on uint8 images [n, H, W, C]."""
+    """Measure how far float32 rounding moves each latent, on uint8 images [n, H, W, C].
+
+    Returns the largest distance from float64 arithmetic, shape [D], in the network's units: the larger of the values
+    for the network as trained and for its folded form.
+    """
     x = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255
     exact = copy.deepcopy(network).double().encode(x.double())
     return torch.stack([(half.encode(x) - exact).abs().amax(0) for half in (network, folded)]).amax(0)
@@ -194,7 +213,7 @@ def rounding_noise(network: Autoencoder, folded: Autoencoder, images: Pixels) ->
 
 @torch.no_grad()
 def _latents(network: Autoencoder, images: Pixels) -> Tensor:
-    """The network's latents of uint8 images [n, H, W, C]."""
+    """Return the network's latents [n, D] of uint8 images [n, H, W, C]."""
     parts = []
     for start in range(0, len(images), _BATCH):
         batch = torch.from_numpy(images[start : start + _BATCH].copy())

@@ -1,4 +1,4 @@
-"""Build the two graphs: all arithmetic on pixels inside, uint8 in and out, the latent in code units.
+"""Build the two graphs. They take and return uint8 images and do all arithmetic on pixels; latents are in code units.
 
 encoder.onnx   image uint8 [batch, H, W, C] ─ /255 ─ encoder ─ affine ─▶ latent float32 [batch, D]
                                                                └ round, clip ─▶ code uint8 [batch, D]
@@ -19,13 +19,15 @@ from aekit.spec import Geometry, ModelSpec
 from aekit.training.networks import Autoencoder
 
 OPSET = 20
+"""ONNX opset of the graphs."""
 
-# The exporter logs that torchvision, which nothing here uses, is absent.
+# The exporter logs that torchvision is absent; nothing here uses it.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
 _LEAST_SIGNAL = 2000.0
-"""Range that a latent must have to be coded, as a multiple of its rounding noise: errors stay below 1/8 of a code."""
+"""Least range of a latent that is stretched to 0..255, as a multiple of its rounding noise. The noise then moves the
+latent by less than 1/8 of a code."""
 
 
 class CodeUnits(nn.Module):
@@ -41,11 +43,11 @@ class CodeUnits(nn.Module):
 
     @classmethod
     def calibrated(cls, latents: Tensor, noise: Tensor | None = None) -> "CodeUnits":
-        """The map that takes the range of `latents` [n, D], from training images, to 0..255.
+        """Make the map that takes the range of `latents` [n, D], from training images, to 0..255.
 
-        `noise`, [D], is how far rounding errors move each latent. A dimension that moves little more than that is
-        mapped to 128: images of low rank (duplicates, flat cards) leave such dimensions, and stretching them to 0..255
-        would make codes of rounding errors.
+        `noise`, [D], is how far rounding errors move each latent. A dimension whose range is hardly larger is mapped to
+        128. Training images of low rank, such as duplicates, have such dimensions, and stretching them to 0..255 would
+        make codes of rounding errors.
         """
         low, high = latents.double().amin(0), latents.double().amax(0)
         span = high - low
@@ -58,20 +60,21 @@ class CodeUnits(nn.Module):
 
     @classmethod
     def on_grid(cls, scale: Tensor) -> "CodeUnits":
-        """The map of a latent that training rounded to steps of 1 / `scale`, [D]: a step is a code, 0 the code 128."""
+        """Make the map for latents that training rounded to steps of 1 / `scale`, [D]. One step is one code unit, and
+        the latent 0 is the code 128."""
         return cls(scale.float(), torch.full_like(scale, 128).float())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latents to code units."""
+        """Convert latents [n, D] to code units."""
         return z * self.scale + self.offset
 
     def inverse(self, latent: Tensor) -> Tensor:
-        """Code units to latents."""
+        """Convert code units [n, D] to latents."""
         return (latent - self.offset) / self.scale
 
 
 class EncoderGraph(nn.Module):
-    """What encoder.onnx computes: uint8 images to (latent, code)."""
+    """The function of encoder.onnx: uint8 images [n, H, W, C] to latents float32 [n, D] and codes uint8 [n, D]."""
 
     def __init__(self, network: Autoencoder, units: CodeUnits) -> None:
         super().__init__()
@@ -79,12 +82,12 @@ class EncoderGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255))
-        # torch and ONNX both round halves to even.
+        # torch and ONNX both round a half to the even neighbour.
         return latent, latent.round().clamp(0, 255).to(torch.uint8)
 
 
 class DecoderGraph(nn.Module):
-    """What decoder.onnx computes: latents in code units to uint8 images."""
+    """The function of decoder.onnx: latents float32 [n, D] in code units to uint8 images [n, H, W, C]."""
 
     def __init__(self, network: Autoencoder, units: CodeUnits) -> None:
         super().__init__()
@@ -96,9 +99,9 @@ class DecoderGraph(nn.Module):
 
 
 def export_graph(module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
-    """The module as one ONNX graph whose first dimension is `batch`, without traces of where it was made."""
+    """Export a module as one ONNX graph whose first dimension is `batch`, without paths of this machine."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of its own internals here; parity judges the result
+        warnings.simplefilter("ignore")  # torch warns about its own internals; parity checks the result
         program = torch.onnx.export(
             copy.deepcopy(module).eval(),
             (example,),
@@ -117,7 +120,7 @@ def export_graph(module: nn.Module, example: Tensor, inputs: list[str], outputs:
 
 
 def strip_traces(model: onnx.ModelProto) -> None:
-    """Remove what torch notes beside the nodes, source paths of this machine among it."""
+    """Remove the metadata that torch adds to nodes: it includes source paths of this machine."""
     for graph in (model.graph, *model.functions):
         del graph.metadata_props[:]
         graph.doc_string = ""
@@ -132,7 +135,10 @@ def strip_traces(model: onnx.ModelProto) -> None:
 
 
 def finish_graph(model: onnx.ModelProto, spec: ModelSpec, model_id: str, variant: str) -> bytes:
-    """Check the graph, put the model's facts into it and serialise it."""
+    """Store the model's facts in the graph, check it and serialise it.
+
+    Raises onnx.checker.ValidationError or onnx.shape_inference.InferenceError if the graph is not valid ONNX.
+    """
     del model.metadata_props[:]
     for key, value in graph_metadata(spec, model_id, variant).items():
         model.metadata_props.add(key=key, value=value)
@@ -142,13 +148,13 @@ def finish_graph(model: onnx.ModelProto, spec: ModelSpec, model_id: str, variant
 
 
 def check_dimensions(model: onnx.ModelProto, geometry: Geometry, code_dim: int) -> None:
-    """Raise ParityError unless every input and output has a free batch and the sizes it should: a hard-coded reshape
-    exports without complaint and is wrong for every other batch."""
+    """Raise ParityError unless every input and output has a free batch size and the expected other sizes.
+
+    torch exports a reshape with a hard-coded batch size without an error; such a graph is wrong for other batches.
+    """
     sizes = {"image": list(geometry.shape), "latent": [code_dim], "code": [code_dim]}
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
-        found = [dim.dim_param or dim.dim_value for dim in dims]
-        if found != ["batch", *sizes[value.name]]:
-            raise ParityError(
-                f"the exported graph's {value.name}", expected=str(["batch", *sizes[value.name]]), found=str(found)
-            )
+        actual, expected = [dim.dim_param or dim.dim_value for dim in dims], ["batch", *sizes[value.name]]
+        if actual != expected:
+            raise ParityError(f"the exported graph's {value.name}", expected=str(expected), found=str(actual))

@@ -1,5 +1,4 @@
-"""Parity: the shipped Codec against torch, and variants against fp32, on real validation images. What is verified is
-what ships."""
+"""Parity: compare the exported files, run by Codec, with torch, and variants with fp32, on validation images."""
 
 import statistics
 import time
@@ -18,47 +17,51 @@ from aekit.images.decode import Pixels
 from aekit.model.codec import Codec
 
 BATCHES = (1, 2, 7)
+"""Batch sizes that are compared."""
 IMAGES = 256
-"""Validation images compared, in batches of each of BATCHES."""
+"""Largest number of validation images that are compared, at each batch size."""
 MOST_LATENT = 1e-3
-"""Largest latent difference, in code units, relative to the latents' range."""
+"""Largest accepted difference of a latent from torch's, as a share of the latents' range."""
 MOST_LEVELS = 1
-"""Largest pixel difference, levels of 255."""
+"""Largest accepted difference of a pixel from torch's, in levels of 0 to 255."""
 TIE = 0.01
-"""Distance from a half, in code units, within which a latent may always round to the other code."""
+"""Distance from a half, in code units. A latent this close to a half may round to either code."""
 MOST_VARIANT_DB = 0.5
-"""Largest cost of a variant that was asked for by name, dB of PSNR."""
+"""Largest accepted loss of PSNR, in dB, of a variant that was asked for by name."""
 MOST_AUTO_DB = 0.1
-"""Largest cost of one that `auto` may choose."""
+"""Largest loss of PSNR, in dB, of a variant that `auto` may choose."""
 LEAST_ERROR = 1 / (12 * 255**2)
 """Mean squared error of rounding pixels in [0, 1] to 256 levels."""
 _TIMED, _PASSES = 256, 7
-"""Images in a timed run, and how often it is timed."""
+"""Number of images in a timed pass, and number of timed passes."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far onnxruntime's results are from torch's: the worst over batches of 1, 2 and 7."""
+    """How far onnxruntime's results are from torch's: the worst case over the batch sizes."""
 
     images: int
     """Images compared at each batch size."""
     latent_difference: float
-    """Largest, in code units, divided by the latents' range."""
+    """Largest difference of a latent, divided by the latents' range."""
     codes_differing: int
-    """Codes that differ; in each, the two latents lie on either side of a half, or within TIE of it."""
+    """Number of codes that differ. Each is a tie: the two latents lie on either side of a half, or within TIE of it."""
     image_levels: int
-    """Largest difference of a pixel, levels of 255."""
+    """Largest difference of a pixel, in levels of 0 to 255."""
     pixels_differing: float
     """Share of pixels that differ at all."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return {**asdict(self), "batches": list(BATCHES)}
 
 
 @torch.no_grad()
 def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, images: Pixels) -> Parity:
-    """Compare on images uint8 [n, H, W, C]. Raises ParityError if a difference is larger than the limits above."""
+    """Compare a Codec with torch on images uint8 [n, H, W, C].
+
+    Raises ParityError if a difference is larger than MOST_LATENT, MOST_LEVELS or a tie.
+    """
     images = images[:IMAGES].copy()
     latent_t, code_t = (part.numpy() for part in encoder(torch.from_numpy(images)))
     image_t = decoder(torch.from_numpy(latent_t)).numpy()
@@ -70,10 +73,10 @@ def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, i
         image = codec.decode(latent_t, batch)
         worst_latent = max(worst_latent, float(np.abs(latent - latent_t).max()) / span)
         differ = code != code_t
-        # A code may differ if the two latents lie on either side of a half; how far apart they are is judged below.
+        # A code may differ if the two latents lie on either side of a half. Their distance is checked below.
         tie = np.maximum(np.abs(latent - latent_t), TIE)
         if bool((differ & (np.abs(latent_t - np.floor(latent_t) - 0.5) > tie)).any()):
-            raise ParityError("the encoder graph", expected="torch's codes but for ties", found="others")
+            raise ParityError("the encoder graph", expected="torch's codes except for ties", found="other codes")
         ties = max(ties, int(differ.sum()))
         levels = np.abs(image.astype(np.int16) - image_t.astype(np.int16))
         worst_level = max(worst_level, int(levels.max()))
@@ -89,40 +92,43 @@ def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, i
 
 @dataclass(frozen=True)
 class VariantCost:
-    """What a variant costs and saves beside fp32, both through the shipped Codec on one CPU thread."""
+    """Loss and speed of a variant, compared with fp32. Codec runs both; speeds are measured on one CPU thread."""
 
     images: int
-    """Images compared."""
+    """Number of images compared."""
     latent_difference: float
-    """Largest, in code units, divided by the latents' range."""
+    """Largest difference of a latent from fp32's, divided by the latents' range."""
     cost_db: float
-    """Loss of PSNR where both graphs are of the variant, dB."""
+    """Loss of PSNR in dB if both graphs are the variant's."""
     encoder_cost_db: float
-    """The same where the decoder is fp32's, dB."""
+    """Loss of PSNR in dB if the encoder is the variant's and the decoder is fp32's."""
     encoder_speed: float
-    """Images a second over those of fp32, on the machine that exported."""
+    """Encoded images per second, divided by fp32's, on the machine that exported."""
     decoder_speed: float
+    """Decoded images per second, divided by fp32's, on the machine that exported."""
     bytes: int
-    """Size of both graphs."""
+    """Size of both graphs in bytes."""
 
     def check(self, name: str) -> None:
-        """Raise ParityError if it costs more than MOST_VARIANT_DB."""
+        """Raise ParityError if the variant loses more than MOST_VARIANT_DB. `name` is the variant's."""
         if not self.cost_db <= MOST_VARIANT_DB:
             raise ParityError(
                 f"the variant {name}",
                 expected=f"a cost of at most {MOST_VARIANT_DB} dB",
                 found=f"{self.cost_db:.2f} dB",
-                fix="export fp32, or --variant auto, which keeps what is good enough",
+                fix="export fp32, or give --variant auto, which keeps a variant that is good enough",
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return asdict(self)
 
 
 def fastest(measured: dict[str, VariantCost]) -> str:
-    """The variant whose encoder, which runs on the device, is fastest, of fp32 and those that cost MOST_AUTO_DB or
-    less."""
+    """Return the variant with the fastest encoder, because the encoder runs on the device.
+
+    Candidates are fp32 and the variants in `measured` that lose at most MOST_AUTO_DB.
+    """
     speeds = {name: cost.encoder_speed for name, cost in measured.items() if cost.cost_db <= MOST_AUTO_DB}
     return max({"fp32": 1.0, **speeds}.items(), key=lambda item: item[1])[0]
 
@@ -137,7 +143,9 @@ def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost
     for batch in BATCHES:
         if not np.allclose(variant.encode(images, batch_size=batch), latent_v, atol=0.1):
             raise ParityError(
-                f"the variant {variant.bundle.variant}", expected="one result", found="another by the batch"
+                f"the variant {variant.bundle.variant}",
+                expected="latents that do not depend on the batch size",
+                found=f"other latents in batches of {batch}",
             )
     errors = [
         mse(images, decoder.decode(latents))
@@ -159,13 +167,15 @@ def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost
 
 
 def psnr_loss(before: float, after: float) -> float:
-    """Loss of PSNR in dB between two mean squared errors, for pixels in [0, 1]. An error below that of rounding to
-    levels counts as LEAST_ERROR, so that the loss of a lossless model is finite."""
+    """Return the loss of PSNR in dB between two mean squared errors, for pixels in [0, 1].
+
+    An error below LEAST_ERROR counts as LEAST_ERROR, so that the loss is finite even for a lossless model.
+    """
     return psnr(max(before, LEAST_ERROR)) - psnr(max(after, LEAST_ERROR))
 
 
 def _speed(exact: Callable[[], object], variant: Callable[[], object]) -> float:
-    """How many times as fast the second is: the median over alternating passes, after one that warms up."""
+    """Return how many times as fast `variant` is: the median over alternating passes, after one warm-up pass."""
     ratios = []
     for _ in range(_PASSES + 1):
         began = time.perf_counter()

@@ -1,8 +1,8 @@
 """Variants of the graphs in reduced precision: fp16, and int8 calibrated on training images.
 
-encoder.onnx ──▶ Gemm, MatMul and Conv in 8 bits, weights per channel, activations by their range on training images
-                 (LayerNorm, GELU, the affine map to code units, Round and Clip stay in float32)
-             ──▶ or all but the code path in 16 bits
+int8   Gemm, MatMul and Conv in 8 bits: weights per channel, activations by their range on training images
+       (LayerNorm, GELU, the affine map to code units, Round and Clip stay in float32)
+fp16   everything in 16 bits, except the code path and operators that need float32
 """
 
 import contextlib
@@ -19,17 +19,19 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from aekit.errors import OptionError
 
 VARIANTS = ("fp32", "fp16", "int8")
+"""Precisions that a model can be exported in."""
 CALIBRATED_ON = 1000
-"""Training images at most that activations are calibrated on."""
+"""Largest number of training images that calibrate activations."""
 _BATCH = 250
 _IN_8_BITS = ["Gemm", "MatMul", "Conv"]
-"""ConvTranspose stays float: onnxruntime has no 8-bit kernel for it on CPUs."""
+"""Operators that int8 quantizes. ConvTranspose is not among them: onnxruntime has no 8-bit kernel for it on CPUs."""
 _IN_32_BITS = ["Round", "Clip", "Cast", "Resize", "LayerNormalization"]
-"""What stays float in fp16: the code path, what 16 bits would hurt, and what CPUs have no kernel for."""
+"""Operators that stay float32 in fp16: the code path, operators that lose accuracy in 16 bits, and operators without a
+16-bit kernel on CPUs."""
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Inputs of a graph, batch by batch."""
+    """Calibration inputs of a graph, batch by batch."""
 
     def __init__(self, name: str, rows: npt.NDArray[np.generic]) -> None:
         self._batches = iter([{name: rows[start : start + _BATCH]} for start in range(0, len(rows), _BATCH)])
@@ -39,11 +41,11 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime 
 
 
 def make_variant(model: onnx.ModelProto, variant: str, inputs: npt.NDArray[np.generic]) -> onnx.ModelProto:
-    """The graph in `fp16` or `int8`; `inputs` [n, …] are what its input is like, of which int8 is calibrated.
+    """Return the graph in the precision `variant`, fp16 or int8. `inputs` [n, …], typical inputs, calibrate int8.
 
-    Raises OptionError for another name.
+    Raises OptionError for another variant.
     """
-    own = onnx.ModelProto()  # the tools change what they are given
+    own = onnx.ModelProto()  # a copy, because onnxruntime's tools change their input
     own.CopyFrom(model)
     if variant == "int8":
         return _int8(own, inputs)
@@ -62,7 +64,7 @@ def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.Model
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_IN_8_BITS,
             per_channel=True,
-            # Weights in 7 bits: without VNNI, x86 adds pairs of products in 16 bits, which 8 would overflow.
+            # Weights in 7 bits: without VNNI, x86 adds pairs of products in 16 bits, and 8-bit weights can overflow.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -84,15 +86,15 @@ def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_IN_32_BITS],
             node_block_list=in_code_units,
         )
-    del converted.graph.value_info[:]  # of before
-    sorting = ONNXModel(converted)  # the tool puts its casts at the end
+    del converted.graph.value_info[:]  # it describes the graph before the conversion
+    sorting = ONNXModel(converted)  # the tool appends its casts out of order
     sorting.topological_sort()
     return sorting.model
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime's tools advise and warn on the root logger; parity judges the result."""
+    """Silence the root logger, where onnxruntime's tools log advice and warnings; parity checks the result."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

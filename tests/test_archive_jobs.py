@@ -113,7 +113,7 @@ def test_append_adds_what_is_new_and_leaves_the_rest(pictures: Path, tmp_path: P
     status, said = invoke("compress", "pictures", "--out", "codes.aek", "--append")
     assert status == 0
     assert "0 codes -> codes.aek (now 12, " in said
-    assert said.splitlines()[1] == "12 images with the same path in the archive already, left unchanged"
+    assert said.splitlines()[1] == "12 images left unchanged: the archive already has their paths"
     assert Path("codes.aek").read_bytes() == before
     compress(pictures / "a/000.png", "codes.aek", "--append")  # another path, though the same image
     assert invoke("reconstruct", "codes.aek", "--out", "all")[0] == 0
@@ -187,8 +187,8 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
         (["reconstruct", "codes.aek", "--only", "c/*"], "--only: expected a pattern that paths in codes.aek match"),
         (["reconstruct", "plain.aek", "--only", "*"], "--only: expected codes of images that have paths"),
         (["reconstruct", "plain.aek", "--original-size"], "--original-size: expected codes of a folder"),
-        (["reconstruct", "none.aek"], "none.aek: expected an archive, found No such file"),
-        (["reconstruct", "folder.aek"], "folder.aek: expected an archive, found Is a directory"),
+        (["reconstruct", "none.aek"], "none.aek: expected an archive, found nothing there"),
+        (["reconstruct", "folder.aek"], "folder.aek: expected an archive, found a folder"),
         (["reconstruct", "codes.aek", "--model", "old"], "expected frequency tables"),
         (["reconstruct", "codes.aek", "--out", "pictures", "--overwrite"], "aekit did not make it"),
         (["info", "broken.aek"], "broken.aek is cut short"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from typer.testing import CliRunner
 
 import aekit.cli
 from aekit.cli import app
-from aekit.cli.common import duration
+from aekit.cli.printing import duration
+from aekit.codes.formats import dtype_default
 from aekit.errors import AekitError, MissingExtra, OutputExists
 from aekit.json_files import finite
 from aekit.model.bundle import Bundle
+from aekit.registry import OBJECTIVES
 
 COMMANDS = sorted(aekit.cli.COMMANDS)
 README = Path(__file__).parent.parent / "README.md"
@@ -160,6 +163,34 @@ def test_what_a_model_says_of_itself_never_reaches_the_terminal_raw(model: Path)
     assert said.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    ("objective", "line"),
+    [
+        ("plain", "validation with float32 codes: MSE 0.00100, PSNR 30.00 dB"),
+        ("rate", "validation with uint8 codes: MSE 0.01000, PSNR 20.00 dB"),
+    ],
+)
+def test_info_leads_with_the_error_of_the_codes_that_are_stored(model: Path, objective: str, line: str) -> None:
+    validation = {"mse": 0.001, "psnr": 30.0, "mse_float_latents": 0.001, "mse_uint8_codes": 0.01}
+    rewrite(model, spec={**Bundle.read(model).spec.to_dict(), "objective": objective}, validation=validation)
+    status, said = invoke("info", model)
+    assert status == 0 and said.splitlines()[1].strip() == line
+    assert json.loads(invoke("info", model, "--json")[1])["validation"] == validation
+
+
+@pytest.mark.parametrize("validation", [None, 3, {}, {"mse": "x"}, {"mse": -1.0}, {"mse": True}])
+def test_info_does_without_the_error(model: Path, validation: object) -> None:
+    rewrite(model, validation=validation)
+    status, said = invoke("info", model)
+    assert status == 0 and "validation with" not in said
+
+
+def test_the_default_of_dtype_follows_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dtype_default().endswith("; uint8 for the objective rate")
+    monkeypatch.setitem(OBJECTIVES, "rounded", replace(OBJECTIVES["rate"]))
+    assert dtype_default().endswith("; uint8 for the objective rate or rounded")
+
+
 # --- exit statuses
 
 
@@ -243,7 +274,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["sample", "--out", "new.png", "--n", "0"], "--n: expected 1 to 10,000 images, found 0"),
         (["sample", "--out", "new.png", "--n", "10001"], "--n: expected 1 to 10,000 images, found 10,001"),
         (["sample", "--out", "new.png", "--seed", "-1"], "--seed: expected 0 or more"),
-        (["sample", "--out", "new.png", "--model", "old"], "latent: expected how latents are distributed"),
+        (["sample", "--out", "new.png", "--model", "old"], "latent: expected the distribution of latents"),
         (["sample", "--out", "new.png", "--model", "nowhere"], "expected a model folder"),
         (["sample", "--out", "new.png", "--interpolate", "there.png", "no.png"], "no.png: No such file"),
         (["sample", "--out", "new.png", "--interpolate", "bad/x.png", "there.png"], "x.png: empty file"),

@@ -103,3 +103,13 @@ def test_the_command_with_and_without_a_model(aekit: Run) -> None:
     done = aekit("doctor", "--model", TINY, ORT_DISABLE_TELEMETRY="0")
     assert done.returncode == 1
     assert "telemetry: on" in done.stdout and "usage data" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["nowhere", "loop", "empty"])
+def test_a_model_that_is_named_must_be_there(name: str, aekit: Run, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "empty").mkdir()
+    done = aekit("doctor", "--model", tmp_path / name)
+    assert done.returncode == 1 and done.stdout == ""
+    assert str(tmp_path / name) in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -54,7 +54,7 @@ def test_a_missing_pca_figure_is_never_a_silent_null(model: Path, stored: object
     found = json_output(aekit("evaluate", "in.npy", "--model", model, "--json"))
     assert found["pca_mse"] is None and "name the model's run with --run" in str(found["pca_note"])
     said = aekit("evaluate", "in.npy", "--model", model, "--overwrite").stdout
-    assert "PCA of 4 numbers: not known: model.json does not hold it" in said
+    assert "PCA of 4 numbers: unknown: it is not in model.json" in said
 
 
 def test_a_strangers_model_json_names_no_path_to_read(model: Path, aekit: Run, pictures: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_strangers_expression_is_not_run(model: Path, pictures: Path) -> None:
     images, names, _ = report.read_all(report.open_source(str(pictures), "test"), bundle.spec.geometry)
     evil = {"fingerprint": fingerprint(images, names), "group_by": "(a|a?)+$"}
     rewrite(model, training=evil)
-    with pytest.raises(OptionError, match=r"--group-by: .* in model.json alone; name the model's run with --run"):
+    with pytest.raises(OptionError, match=r"--group-by: .* in model.json only; name the model's run with --run"):
         report.open_test_images(str(pictures), Bundle.read(model))
     trusted = report.open_test_images(str(pictures), Bundle.read(model), "^./0")
     assert 0 < len(trusted.images) < len(images)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from aekit.errors import BundleError, CodesError, OutputError
 from aekit.files import open_regular
 from aekit.json_files import MAX_VALUES, parse_json, read_json, versioned, write_json
+from aekit.model.bundle import Bundle
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
 
@@ -97,6 +98,18 @@ def test_values_take_no_more_memory_than_the_text_allows(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 80_000  # KB; the values alone would take 200 MB
+
+
+def test_values_nested_a_thousand_deep_are_refused_and_usual_ones_are_read(tmp_path: Path, model: Path) -> None:
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        assert parse_json(opening * 100 + "1" + closing * 100, BundleError, "x")
+        with pytest.raises(BundleError, match="x: expected JSON, found values nested too deeply"):
+            parse_json(opening * 101 + "1" + closing * 101, BundleError, "x")
+    manifest = json.loads((model / "model.json").read_text())
+    deep = json.dumps({**manifest, "more": "@"}).replace('"@"', "[" * 900 + "]" * 900)
+    (model / "model.json").write_text(deep)  # `aekit info` prints all values, and recursed
+    with pytest.raises(BundleError, match="nested too deeply"):
+        Bundle.read(model)
 
 
 @given(st.text(max_size=50) | st.binary(max_size=50))

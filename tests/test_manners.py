@@ -180,12 +180,22 @@ def test_a_path_that_the_system_refuses_is_one_line_that_names_it(tmp_path: Path
 
 
 @POSIX
-@pytest.mark.parametrize("line", ["info codes.npy", "compress in.npy --out o.npy --model $TINY", "doctor --help"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "info codes.npy",
+        "compress in.npy --out o.npy --model $TINY",
+        "doctor --help",
+        "train --resume",
+        "export $TINY --out model",
+    ],
+)
 def test_a_working_folder_that_is_gone_is_no_traceback(tmp_path: Path, line: str) -> None:
     (tmp_path / "gone").mkdir()
     root = Path(__file__).parent.parent
     done = shell(f"cd gone; rmdir ../gone; PYTHONPATH={root} $AEKIT {line}", tmp_path)
     assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if "--help" in line else 1)
     assert len(done.stderr.splitlines()) == (0 if "--help" in line else 1), done.stderr
 
 

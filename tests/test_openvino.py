@@ -83,5 +83,5 @@ def test_two_wheels_of_onnxruntime_are_named_as_what_is_wrong(python: Path, tmp_
     done = aekit(python, tmp_path, "doctor", "--json")
     report = json.loads(done.stdout)
     assert report["wheels"] == ["onnxruntime", "onnxruntime-openvino"]
-    assert "2 onnxruntime wheels (onnxruntime, onnxruntime-openvino) where one is right" in report["problems"][0]
+    assert "2 onnxruntime wheels (onnxruntime, onnxruntime-openvino), expected one" in report["problems"][0]
     assert done.returncode == 1

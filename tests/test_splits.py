@@ -65,7 +65,7 @@ def test_at_most_5000_are_held_out() -> None:
 
 def test_another_process_with_another_hash_seed_chooses_the_same() -> None:
     names = ["a", "b/\udcff.png", "ö", *map(str, range(50))]
-    code = f"from aekit.splits import hold_out; print(hold_out({names!r}).nonzero()[0].tolist())"
+    code = f"from aekit.images.held_out import hold_out; print(hold_out({names!r}).nonzero()[0].tolist())"
     out = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True)
     assert out.stdout.decode().strip() == str(hold_out(names).nonzero()[0].tolist())
 

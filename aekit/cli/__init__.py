@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from aekit._version import __version__
-from aekit.cli.common import note, report_error
+from aekit.cli.printing import note, report_error
 from aekit.errors import AekitError, reason
 
 COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info", "doctor")
@@ -29,7 +29,7 @@ def _function(command: str) -> Callable[..., None]:
 
 
 class _Commands(TyperGroup):
-    """Imports a command on request: only one is needed, and importing all of them takes as long as typer itself."""
+    """Import a command when it is asked for. Importing all commands would take as long as importing typer."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -56,10 +56,10 @@ app = typer.Typer(
     "The whole job: aekit train, aekit export, aekit compress images/ --out codes.npy, aekit reconstruct codes.npy.\n\n"
     "Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some inputs were skipped, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=True,  # makes --help 8 to 12 ms slower, of 150 ms on a busy machine, as long as `import typer` alone
+    add_completion=True,  # makes --help 8 to 12 ms slower (of 150 ms on a busy machine)
     context_settings=_SETTINGS,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # drawing boxes with rich would take longer than the rest of --help
+    rich_markup_mode=None,  # boxes drawn by rich would take longer than the rest of --help
 )
 
 
@@ -110,7 +110,7 @@ def _open_streams() -> None:
 def main() -> None:
     """Run the command line. An error that aekit or the system raises becomes one line on stderr and exit status 1."""
     _open_streams()
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # whoever started this process may have set it otherwise
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a parent process may have set SIGTERM to be ignored
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Pillow warns about odd files on lines of its own. aekit itself says in one line why it skips an image.
     warnings.filterwarnings("ignore", module=r"PIL\.")

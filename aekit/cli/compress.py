@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JobRequest, SourceArgument, finish, job_command, progress_line
+from aekit.cli.options import JobRequest, SourceArgument, job_command
+from aekit.cli.printing import finish, progress_line
 from aekit.codes.formats import dtype_default, dtype_help, out_help, suffixes
 
 

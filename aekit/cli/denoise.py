@@ -5,15 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import (
-    JobRequest,
-    OriginalSizeOption,
-    SourceArgument,
-    finish,
-    job_command,
-    note,
-    progress_line,
-)
+from aekit.cli.options import JobRequest, OriginalSizeOption, SourceArgument, job_command
+from aekit.cli.printing import finish, note, progress_line
 from aekit.images.picture_output import OUT_HELP
 from aekit.registry import objective_facts
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ def evaluate(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Images to measure on. Of a named set, the test split. Of the images that the model was trained on, "
-            "those that were held out. Of anything else, everything.",
-            show_default="what the model was trained on, if its run is at hand",
+            help="Images to measure on. A named set gives its test split. The data that the model was trained on gives "
+            "the images that were held out. Any other source gives all its images.",
+            show_default="the data that the model was trained on, if --run is the model's run",
         ),
     ] = None,
     model: ModelOption = Path("model"),
@@ -30,7 +31,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="REGEX",
-            help="Expression that split the training images into groups; needed only if the run is not at hand.",
+            help="Expression that split the training images into groups; needed only without the model's run.",
         ),
     ] = None,
     provider: ProviderOption = "auto",
@@ -38,7 +39,7 @@ def evaluate(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a model on images it was not trained on: error, bytes an image, PCA and other codecs beside it.
+    """Measure a model on images it was not trained on: error, bytes per image, and PCA and image codecs to compare.
 
     Writes report.json, and a picture of ten images above their reconstructions.
     """
@@ -47,7 +48,8 @@ def evaluate(
     from aekit.evaluation.report import evaluate as measure
     from aekit.images.named_sets import NAMES
     from aekit.model.codec import Codec
-    from aekit.outputs.staging import check_apart, check_folder_free
+    from aekit.outputs.places import check_apart
+    from aekit.outputs.staging import check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
     if run != FOLDER / LATEST and not resolve_run(run).is_dir():
@@ -56,8 +58,8 @@ def evaluate(
     training = codec.bundle.manifest.get("training", {})
     settings = run_of_model(resolve_run(run), training.get("run_id"))
     if source is None:
-        # Only the user's own run may name a path to read. A model.json may come from a stranger; of what it says, only
-        # the name of a known set is used.
+        # Only the user's own run may name a path to read. A model.json may come from a stranger, so only the name of a
+        # known set is taken from it.
         named = str(training.get("data", ""))
         source = str(settings.get("data", "")) if settings else named if named in NAMES else ""
     if source == "":
@@ -81,7 +83,7 @@ def evaluate(
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:
-    """The report in words. The first figures are of the codes that the model is meant to store."""
+    """Return the report in words. The first figures belong to the codes that the model is meant to store."""
     pca = figures["pca_note"]
     if figures["pca_mse"] is not None:
         pca = f"MSE {figures['pca_mse']:.5f} {pca}"
@@ -100,9 +102,9 @@ def _lines(figures: dict[str, Any]) -> list[str]:
 
 
 def _stored(figures: dict[str, Any]) -> list[str]:
-    """Lines on the archive and on the other codecs."""
+    """Return the lines about the archive and the other codecs."""
     size, entropy = figures["archive_bytes_per_image"], figures["entropy_bytes_per_image"]
-    stored = "not known: the model has no frequency tables; export it again"
+    stored = "unknown: the model has no frequency tables; export it again"
     if size is not None:
         stored = f"{size:.2f} bytes an image; the entropy of the codes is {entropy:.2f}"
     codecs = figures["codecs"]

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, OverwriteOption, emit, need_extra, note
+from aekit.cli.extras import need_extra
+from aekit.cli.options import JsonOption, OverwriteOption
+from aekit.cli.printing import emit, note
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 
@@ -16,8 +18,8 @@ def export(
     variant: Annotated[
         str,
         typer.Option(
-            help="Precision: fp32, fp16, int8 (a quarter of the size; calibrated on training images), or auto, which "
-            "keeps the fastest on this machine that costs at most 0.1 dB."
+            help="Precision: fp32, fp16, int8 (a quarter of the size; calibrated on training images), or auto. auto "
+            "keeps the fastest variant on this machine that loses at most 0.1 dB."
         ),
     ] = "fp32",
     overwrite: OverwriteOption = False,
@@ -48,7 +50,7 @@ def export(
         f"range, {parity['codes_differing']} codes differ, pixels within {parity['image_levels']} of 255 levels",
     ]
     if objective_facts(bundle.spec.objective).stores_uint8_only:
-        lines.append(f"validation MSE by codes in an archive: {validation['mse']:.5f}")
+        lines.append(f"validation MSE of stored codes (uint8): {validation['mse']:.5f}")
     else:
         lines.append(
             f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
@@ -62,6 +64,6 @@ def export(
     ]
     if unfinished:
         note(f"warning: {done.run} {unfinished}: these are its best weights so far")
-    # How the latents and codes are distributed are long texts of no use to a reader.
+    # The distributions of latents and codes are long base64 texts, of no use to a reader.
     facts = {name: value for name, value in manifest.items() if name not in ("latent", "tables")}
     emit({"out": str(out), "unfinished": unfinished, **facts}, lines, as_json)

@@ -1,12 +1,15 @@
 """aekit info: describe a model folder or a code file."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aekit.cli.common import JsonOption, counted, emit
+from aekit.cli.options import JsonOption
+from aekit.cli.printing import counted, emit
 from aekit.codes.formats import Description, format_of, names, owner_of
+from aekit.registry import objective_facts
 
 if TYPE_CHECKING:
     from aekit.model.bundle import Bundle
@@ -51,7 +54,21 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += f"{counted(bundle.spec.code_dim, 'number')} a code"
     lines = [f"  {name}: {_in_words(value)}" for name, value in facts.items() if name not in ("spec", "model_id")]
-    return Description({"path": str(path), **facts}, (first, *lines))
+    return Description({"path": str(path), **facts}, (first, *_headline(bundle), *lines))
+
+
+def _headline(bundle: "Bundle") -> tuple[str, ...]:
+    """Return a line on the validation error of the codes that the model stores; none if model.json lacks the figure."""
+    validation = bundle.manifest.get("validation")
+    if not isinstance(validation, dict):
+        return ()
+    uint8_only = objective_facts(bundle.spec.objective).stores_uint8_only
+    # Models of older versions have the figures of float latents in `mse` and `psnr`, even if they store uint8 only.
+    error = validation.get("mse_uint8_codes" if uint8_only else "mse_float_latents", validation.get("mse"))
+    if not isinstance(error, int | float) or isinstance(error, bool) or not 0 <= error < math.inf:
+        return ()
+    ratio = f"PSNR {-10 * math.log10(error):.2f} dB" if error else "no error"
+    return (f"  validation with {'uint8' if uint8_only else 'float32'} codes: MSE {error:.5f}, {ratio}",)
 
 
 def _in_words(value: Any) -> str:

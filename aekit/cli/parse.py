@@ -7,7 +7,7 @@ from aekit.registry import objective_with_option
 
 
 def options(texts: list[str] | None) -> dict[str, str] | None:
-    """An objective's options from NAME=VALUE texts; None if there are none."""
+    """Return an objective's options from NAME=VALUE texts, or None if there are none."""
     if not texts:
         return None
     pairs = [text.partition("=") for text in texts]
@@ -20,17 +20,20 @@ def options(texts: list[str] | None) -> dict[str, str] | None:
 def rate(
     weight: float | None, size: float | None, objective: str | None, options: dict[str, str] | None
 ) -> tuple[str | None, dict[str, str] | None]:
-    """The objective and its options, with --lambda `weight` and --bytes `size` as options of the objective that has
-    them. Raises OptionError if another objective is asked for, or both are given."""
+    """Return the objective and its options, with --lambda `weight` or --bytes `size` added to the options.
+
+    Raises OptionError if both are given, if one is not positive, or if the objective does not have them.
+    """
     given = {name: value for name, value in {"lambda": weight, "bytes": size}.items() if value is not None}
     if not given:
         return objective, options
-    said = " and ".join(f"--{name}" for name in given)
+    flags = " and ".join(f"--{name}" for name in given)
     owner = objective_with_option("lambda")
     if objective not in (None, owner):
-        raise OptionError(said, expected=f"--objective {owner}", found=f"--objective {objective}")
+        raise OptionError(flags, expected=f"--objective {owner}", found=f"--objective {objective}")
     if len(given) > 1 or {"lambda", "bytes"} & set(options or {}):
-        raise OptionError("--lambda and --bytes", expected="one of them, once", found=f"{said} {options or ''}".strip())
+        asked = f"{flags} {options or ''}".strip()
+        raise OptionError("--lambda and --bytes", expected="one of them, once", found=asked)
     ((name, value),) = given.items()
     if not value > 0:
         raise OptionError(f"--{name}", expected="more than 0", found=f"{value:g}")
@@ -38,7 +41,7 @@ def rate(
 
 
 def sizes(text: str | None) -> tuple[int, ...] | None:
-    """Sizes of layers from 512,256, or none at all from `none`."""
+    """Return the sizes of layers from a text such as 512,256; `none` gives no layers. None stays None."""
     if text is None:
         return None
     if text == "none":

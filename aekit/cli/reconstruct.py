@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JobRequest, OriginalSizeOption, finish, job_command, note, progress_line
+from aekit.cli.options import JobRequest, OriginalSizeOption, job_command
+from aekit.cli.printing import finish, note, progress_line
 from aekit.codes.formats import names, suffixes
 from aekit.images.picture_output import OUT_HELP
 
@@ -34,7 +35,7 @@ def reconstruct(
         bool,
         typer.Option(
             "--salvage",
-            help=f"Decode what is whole of a {suffixes('salvages')} file that is damaged or cut short (exit status 3).",
+            help=f"Decode the undamaged part of a {suffixes('salvages')} file that is damaged or cut short (status 3).",
         ),
     ] = False,
 ) -> None:
@@ -44,12 +45,11 @@ def reconstruct(
 
     codec = request.codec()
     with open_codes(codes, index=index, salvage=salvage) as stored, progress_line(len(stored), "decoding") as show:
-        loss = getattr(stored, "loss", None)  # of the formats that can be salvaged
         summary = jobs.reconstruct(
             stored, out, codec, request.with_progress(show), only=only, original_size=original_size
         )
-    if loss:
-        note(f"lost from {codes}: {loss}")
+    if stored.loss:
+        note(f"lost from {codes}: {stored.loss}")
     finish(summary, "image", request.as_json)
-    if loss:
+    if stored.loss:
         raise typer.Exit(3)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aekit.cli.common import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption, emit, note
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note
 
 
 def sample(
@@ -44,7 +45,8 @@ def sample(
     from aekit.model import interpolation, sampling
     from aekit.model.codec import Codec
     from aekit.outputs.ours import PNG_MARK
-    from aekit.outputs.staging import check_apart, check_free, staged_file
+    from aekit.outputs.places import check_apart
+    from aekit.outputs.staging import check_free, staged_file
 
     if out.suffix != ".png":
         raise OptionError(f"--out {out}", expected="a name that ends in .png")
@@ -66,7 +68,7 @@ def sample(
         if codec.bundle.manifest["latent"]["source"] == "training":
             note(f"{model} has no prior, so some images look unlikely; train with --objective variational for one")
     picture = grid([images[start : start + columns] for start in range(0, len(images), columns)])
-    made_by = PngInfo()  # by which --overwrite knows it again
+    made_by = PngInfo()  # --overwrite recognises the picture by it
     made_by.add_text(*PNG_MARK)
     with staged_file(out) as part:
         picture.save(part, "PNG", pnginfo=made_by)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli import parse
-from aekit.cli.common import JsonOption, duration, emit, need_extra, note, progress_line
+from aekit.cli.extras import need_extra
+from aekit.cli.options import JsonOption
+from aekit.cli.printing import duration, emit, note, progress_line
 from aekit.errors import OptionError
 from aekit.registry import NETWORKS, OBJECTIVES, choices, options_help
 from aekit.runs import FOLDER, LATEST
@@ -38,26 +40,26 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="Take settings from a TOML file, or from a run's config.json. Options go before the file, the file "
-            "before the preset."
+            help="Take settings from a TOML file, or from a run's config.json. Options go before the file, and the "
+            "file goes before the preset."
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Settings to begin from: default; small, graphs an eighth as large; classic, the book's; "
-            "classic-tuned, the book's network trained well.",
+            help="Settings to start from: default; small (graphs an eighth as large); classic (exactly the book's); "
+            "classic-tuned (the book's network, trained better).",
             show_default="default",
         ),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help=f"Which network to train. {choices(NETWORKS)}.", show_default="residual"),
+        typer.Option(help=f"Network to train. {choices(NETWORKS)}.", show_default="residual"),
     ] = None,
     hidden: Annotated[
         str | None,
         typer.Option(
-            help="Sizes of its layers, such as 512,512, or 'none'. "
+            help="Sizes of the network's layers, such as 512,512, or 'none'. "
             + "; ".join(f"{name}: {entry.hidden_help}" for name, entry in NETWORKS.items())
             + ".",
             show_default="the preset's",
@@ -65,7 +67,7 @@ def train(
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help=f"What is learned. {choices(OBJECTIVES)}.", show_default="plain"),
+        typer.Option(help=f"What the model learns. {choices(OBJECTIVES)}.", show_default="plain"),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -80,8 +82,8 @@ def train(
         float | None,
         typer.Option(
             "--lambda",
-            help="Train for codes of few bits: minimise bits a pixel + this times the mean squared error in levels of "
-            "255. A larger value gives better images and larger codes.",
+            help="Train for codes of few bits: minimise bits per pixel + lambda × the mean squared error of levels 0 "
+            "to 255. A larger value gives better images and larger codes.",
             show_default="0.0005, with --objective rate",
         ),
     ] = None,
@@ -112,8 +114,8 @@ def train(
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression on paths. Images for which it matches the same text (frames of one video) are "
-            "held out together, so that validation never sees a twin of a training image."
+            help="Regular expression on paths. Images with the same match, such as frames of one video, are held out "
+            "together, so that no validation image resembles a training image."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -124,7 +126,7 @@ def train(
 ) -> None:
     """Train an autoencoder; a tenth of the images is held out and never trained on.
 
-    Ctrl-C saves the state: the same command with --resume goes on from there.
+    Ctrl-C saves the state. `aekit train --resume` continues from there.
     """
     need_extra("aekit train", "train", "torch", "safetensors", "sklearn")
     from aekit.training import session
@@ -171,8 +173,8 @@ def _report(done: "TrainResult", as_json: bool) -> None:
     size = done.validation.get("bytes", 0.0)
     if done.bytes_asked is not None and size > _OVER * done.bytes_asked:
         note(
-            f"warning: its codes take {size:.2f} bytes a held-out image, where {done.bytes_asked:g} were asked for; "
-            "a longer --budget or more --epochs bring them nearer"
+            f"warning: codes of held-out images take {size:.2f} bytes on average, but {done.bytes_asked:g} were asked "
+            "for; a longer --budget or more --epochs bring them nearer"
         )
     result = {
         "run": str(done.run),
@@ -183,7 +185,7 @@ def _report(done: "TrainResult", as_json: bool) -> None:
         "skipped": [{"path": record.path, "error": record.error} for record in done.skipped],
     }
     lines = [
-        f"{done.run}: {_figures(done.validation)} on held-out images, by the weights of epoch {done.epoch}",
+        f"{done.run}: {_figures(done.validation)} on held-out images, with the weights of epoch {done.epoch}",
         "next: aekit export" + ("" if done.run.parent == FOLDER else f" {done.run}"),
     ]
     emit(result, lines, as_json)
@@ -192,7 +194,7 @@ def _report(done: "TrainResult", as_json: bool) -> None:
 
 
 class _Reporter(contextlib.ExitStack):
-    """Prints how a run goes: its plan, then a line an epoch, but at most one a second, and a progress line."""
+    """Print the plan of a run, one line per epoch (at most one per second), and a progress line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +203,7 @@ class _Reporter(contextlib.ExitStack):
         self._show: Callable[[int], None] = lambda _: None
 
     def plan(self, plan: "Plan") -> None:
-        """Say what the run learns from; warn if few images are held out."""
+        """Print the plan, and a warning if few images are held out."""
         self.run, self.epochs = plan.run, plan.epochs
         for record in plan.skipped:
             note(f"skipped {record.path}: {record.error}")
@@ -211,7 +213,7 @@ class _Reporter(contextlib.ExitStack):
         )
         if plan.validation_images < _FEW:
             note(
-                f"warning: validation on {plan.validation_images} held-out images is rough, and it picks the weights "
+                f"warning: {plan.validation_images} held-out images give only a rough error, and it picks the weights "
                 f"to keep; {10 * _FEW} images or more give at least {_FEW}"
             )
         self._show = self.enter_context(progress_line(plan.steps, "step"))
@@ -230,5 +232,5 @@ class _Reporter(contextlib.ExitStack):
 
 
 def _figures(figures: dict[str, float]) -> str:
-    """Validation figures on one line."""
+    """Return the validation figures on one line."""
     return "  ".join(f"{name} {value:.5f}" if value < 1 else f"{name} {value:.2f}" for name, value in figures.items())

@@ -54,6 +54,11 @@ class StoredCodes(Protocol):
         """Whether the images have paths."""
         ...
 
+    @property
+    def loss(self) -> object | None:
+        """What a damaged file has lost, to print for the user; None if it is whole."""
+        ...
+
     def __len__(self) -> int: ...
 
     def check_model(self, bundle: Bundle) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aekit.errors import OptionError
+from aekit.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     from aekit.codes.files import CodesWriter, StoredCodes
@@ -155,7 +156,9 @@ def dtype_help() -> str:
 
 def dtype_default() -> str:
     """Return the default of --dtype in words."""
-    return ", ".join(f"{entry.dtypes[0]} in {entry.suffix}" for entry in FORMATS) + "; uint8 for the objective rate"
+    by_suffix = ", ".join(f"{entry.dtypes[0]} in {entry.suffix}" for entry in FORMATS)
+    rounded = [name for name, entry in OBJECTIVES.items() if entry.stores_uint8_only]
+    return f"{by_suffix}; uint8 for the objective {_either(rounded)}" if rounded else by_suffix
 
 
 def _either(words: Any) -> str:

@@ -48,6 +48,8 @@ class CodeFile:
     """[n, code_dim], mapped."""
     header: dict[str, Any] | None
     """The index header, or None for an array whose index was left behind."""
+    loss: None = None
+    """Nothing is ever lost: this format can't be salvaged."""
 
     @classmethod
     def open(cls, path: str | Path, *, index: bool = True) -> Self:
@@ -61,7 +63,7 @@ class CodeFile:
             raise CodesError(str(path), expected="a code file", found=NOTHING)
         if kind != FILE or path.suffix != ".npy":
             found = "a file of another kind" if kind == FILE else kind
-            raise CodesError(str(path)[:300], expected="a code file, NAME.npy or NAME.aek", found=found)
+            raise CodesError(str(path)[:300], expected="a code file, NAME.npy", found=found)
         try:
             codes = np.load(path, mmap_mode="r", allow_pickle=False)
             if isinstance(codes, np.ndarray) and not codes.flags.c_contiguous:

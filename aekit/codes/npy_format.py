@@ -82,8 +82,6 @@ class CodeWriter:
         self._array, self._index = array, index
         self._bundle, self._dtype, self._named = bundle, np.dtype(dtype), named
         self._crc = self._index_crc = 0
-        self.dtype = dtype
-        """Type of the stored codes."""
         self.present_paths: frozenset[str] = frozenset()
         """Paths that the file held before this job: always empty, because the file is always made anew."""
         self.count_before = 0

@@ -10,8 +10,9 @@ The public names load on first use, so that importing this package imports nothi
     codecs_at         bytes that PNG, JPEG, WebP, AVIF and JPEG XL need for an MSE
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aekit.lazy import lazily
 
 if TYPE_CHECKING:
     from aekit.evaluation.codecs import codecs_at
@@ -29,12 +30,4 @@ _HOMES = {
     "write_report": "aekit.evaluation.report",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -18,11 +18,12 @@ from aekit.evaluation.metrics import mse
 from aekit.images.decode import Pixels
 
 MOSAIC_IMAGES = 400
-"""Most images in the mosaic."""
+"""Largest number of images in the mosaic."""
 MOSAIC_PIXELS = 500_000
-"""Most pixels in the mosaic. Of large images it holds fewer."""
+"""Largest number of pixels in the mosaic. It limits the number of large images in it."""
 FILES = 32
-"""Most images tried as files. AVIF takes 10 ms for each, and files of images of one kind differ little in size."""
+"""Largest number of images tried as files. AVIF takes 10 ms for each, and files of similar images differ little in
+size."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ImageCodec:
     qualities: tuple[int, ...]
     """Values of Pillow's setting `quality` in ascending order; empty for a lossless codec."""
     options: dict[str, Any]
-    """Further settings."""
+    """Further settings for Pillow, by name."""
     chroma: tuple[Any, ...] = ()
     """Values of `subsampling` to try for colour images: full and half resolution."""
 
@@ -58,6 +59,7 @@ class Coded:
     mse: float
     """Mean squared error for pixels in [0, 1]."""
     bytes_per_image: float
+    """Mean size of an image, in bytes."""
 
 
 def available() -> list[ImageCodec]:
@@ -73,8 +75,8 @@ def codecs_at(images: Pixels, most_mse: float) -> dict[str, Any]:
 
     Evenly spaced images are tried, in two ways: each as a file, and all in one mosaic. Returns JSON-ready values:
     `mosaic_images` and `file_images`, the numbers of images tried; `mse`, the limit; and for each codec by its name
-    `{"files": …, "mosaic": …}`, each the cheapest setting within the limit, or null if no setting is. If even the
-    coarsest setting of a codec is better than the limit, it stands there with its own MSE.
+    `{"files": …, "mosaic": …}`: the cheapest setting within the limit, or null if no setting is within it. If even the
+    coarsest setting of a codec is better than the limit, that setting is given, with its own MSE.
     """
     whole = mosaic(images)
     mosaic_images = whole.size // images[0].size
@@ -106,9 +108,9 @@ def cheapest(codec: ImageCodec, pictures: Pixels, count: int, most_mse: float) -
         def at(quality: int, chroma: Any = chroma) -> Coded:
             return write_and_read(codec, pictures, count, quality, chroma)
 
-        found = _lowest(at, codec.qualities, most_mse)
-        if found:
-            fits.append(found)
+        coarsest = _lowest(at, codec.qualities, most_mse)
+        if coarsest:
+            fits.append(coarsest)
     return min(fits, key=lambda coded: coded.bytes_per_image, default=None)
 
 

@@ -10,9 +10,9 @@ from aekit.images.decode import MAX_PIXELS, Pixels
 from aekit.spec import Geometry
 
 _GAP = 2
-"""Width of the gaps between images, pixels."""
+"""Width of the gaps between images, in pixels."""
 _LEAST_SIDE = 64
-"""Length of an image's longer side in a picture, pixels: smaller images are enlarged by a whole factor to reach it."""
+"""Least length of an image's longer side in a picture, in pixels. Smaller images are enlarged by a whole factor."""
 
 
 def grid(rows: list[Pixels]) -> Image.Image:
@@ -30,7 +30,7 @@ def grid(rows: list[Pixels]) -> Image.Image:
 
 
 def check_grid(rows: int, columns: int, geometry: Geometry) -> None:
-    """Raise OptionError if a grid of so many images would be a larger picture than aekit itself reads."""
+    """Raise OptionError if a grid of `rows` × `columns` images would be a larger picture than aekit itself reads."""
     scale = _scale(geometry.height, geometry.width)
     cell = (geometry.height * scale + _GAP) * (geometry.width * scale + _GAP)
     if rows * columns * cell > MAX_PIXELS:

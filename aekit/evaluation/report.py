@@ -22,7 +22,6 @@ from aekit.images.sources import ArraySource, fingerprint, open_source, read_all
 from aekit.json_files import write_json
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
-from aekit.outputs.places import write_errors
 from aekit.outputs.staging import staged_folder
 from aekit.pca import Pca
 from aekit.registry import objective_facts
@@ -30,7 +29,7 @@ from aekit.spec import ModelSpec
 
 REPORT, PICTURE = "report.json", "reconstructions.png"
 SHOWN = 10
-"""Most images in the picture."""
+"""Largest number of images in the picture."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,20 @@ class TestImages:
     images: Pixels
     """uint8 [n, H, W, C]."""
     description: str
-    """In words: which set or folder, which part of it, and whether the model was trained on any of them."""
+    """Name of the set or folder, which part of it is used, and whether the model was trained on any of it, in words."""
     skipped: tuple[Record, ...] = ()
-    """Files that could not be read."""
+    """Files that could not be read, with the reason."""
 
 
 def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> TestImages:
-    """Read the images that a user named, without those that the model was trained on where these are known.
+    """Read the images that a user named, without the images that the model was trained on, if these are known.
 
-    Of a named set, the test split is used. Of a folder or array with the same content as the training data, the part
-    that was held out. Of anything else, everything.
+    A named set gives its test split. A folder or array with the same content as the training data gives the part that
+    was held out. Any other source gives all its images.
 
-    `group_by` is the regular expression that split the training images into groups, from a run that the user trusts;
-    empty if there was none. None means that it is not known. The expression in model.json is not used: a stranger's
-    expression can take hours.
+    `group_by` is the regular expression that split the training images into groups, from a run that the user trusts.
+    It is empty if no expression split them, and None if that is unknown. The expression in model.json is not used: an
+    expression from a stranger can take hours.
 
     Raises SourceError if the source can't be read; OptionError if the training images were split by groups and
     `group_by` is None or malformed.
@@ -67,12 +66,12 @@ def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> 
     if training.get("fingerprint") != fingerprint(images, names):
         what = f"all of {text}, which is not what the model was trained on as a whole"
         return TestImages(images, what, tuple(skipped))
-    said = str(training.get("group_by", ""))
-    if group_by is None and said:
+    stored = str(training.get("group_by", ""))
+    if group_by is None and stored:
         raise OptionError(
             "--group-by",
             expected="the expression that split these images in training",
-            found=f"{said[:80]!r} in model.json alone",
+            found=f"{stored[:80]!r} in model.json only",
             fix="name the model's run with --run, or give --group-by if you trust that expression",
         )
     held_out = hold_out(names, group_by or "")
@@ -83,16 +82,19 @@ def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> 
 def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str, Any], Pixels]:
     """Measure a model. Returns the report's figures and the reconstructions, uint8 [n, H, W, C].
 
-    `pca` holds the principal components of the training images, [code_dim, pixels]; None if they are not at hand, and
-    then the figure in model.json is used.
+    `pca` has the principal components of the training images, [code_dim, pixels]. None means that they are not
+    available; then the figure in model.json is used.
 
-    `mse` and `psnr` are of the codes that the model is meant to store: uint8 for models that were trained for rounded
-    codes, float32 for the others; `headline_codes` says which. `float_…` and `uint8_…` name figures of one kind.
-    The other codecs are compared at the MSE of uint8 codes, which an archive holds. Pixels are in [0, 1] for MSE and
-    PSNR; a PSNR is infinite where the MSE is 0.
+    `mse` and `psnr` are the headline figures. They belong to the codes that the model is meant to store: uint8 if it
+    was trained for rounded codes, else float32. `headline_codes` says which. Names that begin with `float_` or `uint8_`
+    are figures of one kind of code. The other codecs are compared at the MSE of uint8 codes, because an archive stores
+    these. Pixels are in [0, 1] for MSE and PSNR; the PSNR is infinite if the MSE is 0.
 
-    Raises SourceError if there are no images or `pca` is of another size; BundleError or ProviderError if a graph is
-    damaged or can't be run.
+    Raises:
+        SourceError: there are no images, or `pca` has another number of pixels.
+        BundleError: a graph or a table of the model is missing or damaged.
+        ProviderError: a graph can't be run.
+        OutputError: no temporary file can be written.
     """
     if not len(test.images):
         raise SourceError("the images to evaluate", expected="at least one", found="none")
@@ -140,8 +142,10 @@ def stores_rounded_codes(spec: ModelSpec) -> bool:
 
 
 def _pca_figures(bundle: Bundle, test: TestImages, pca: Pca | None) -> dict[str, Any]:
-    """The PCA baseline: `pca_mse`, `pca_code_dim`, and in `pca_note` which images it was measured on or why it is
-    missing."""
+    """Return the PCA baseline: `pca_mse`, `pca_code_dim` and `pca_note`.
+
+    The note says which images the baseline was measured on, or why it is missing.
+    """
     if pca is not None:
         return {"pca_mse": pca.mse(test.images), "pca_code_dim": len(pca.components), "pca_note": "on these images"}
     stored = bundle.manifest.get("training", {}).get("pca_mse")
@@ -149,18 +153,18 @@ def _pca_figures(bundle: Bundle, test: TestImages, pca: Pca | None) -> dict[str,
         case {"mse": int() | float() as error, "code_dim": int() as code_dim, "images": int() as images} if error >= 0:
             note = f"on the {images:,} images that training held out, as model.json says"
             return {"pca_mse": float(error), "pca_code_dim": code_dim, "pca_note": note}
-    note = "not known: model.json does not hold it; name the model's run with --run, or export the model again"
+    note = "unknown: it is not in model.json; name the model's run with --run, or export the model again"
     return {"pca_mse": None, "pca_code_dim": None, "pca_note": note}
 
 
 def _archived(bundle: Bundle, codes: U8) -> dict[str, float | None]:
-    """Size of codes uint8 [n, D] in a real archive without names, and their entropy under the model's tables.
+    """Measure codes uint8 [n, D] in a real archive without names, and their entropy under the model's tables.
 
-    Both are bytes an image, and None for a model without tables.
+    Both figures are bytes per image. They are None if the model has no tables.
     """
     if "tables" not in bundle.manifest:
         return {"archive_bytes_per_image": None, "entropy_bytes_per_image": None}
-    with write_errors(Path("a temporary file")), tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file:
         writer = ArchiveWriter(file, bundle, named=False)
         writer.add(codes, ())
         writer.finish()

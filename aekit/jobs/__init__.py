@@ -3,8 +3,9 @@
 The public names load on first use, so that importing this package is cheap.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aekit.lazy import lazily
 
 if TYPE_CHECKING:
     from aekit.jobs.compression import compress
@@ -23,12 +24,4 @@ _HOMES = {
     "reconstruct": "aekit.jobs.reconstruction",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'aekit.jobs' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -15,8 +15,8 @@ from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
 from aekit.model.codec import Codec
 from aekit.outputs.journal import Journal
-from aekit.outputs.places import settled
-from aekit.outputs.staging import check_apart, check_free
+from aekit.outputs.places import check_apart, settled
+from aekit.outputs.staging import check_free
 from aekit.registry import objective_facts
 
 
@@ -82,7 +82,7 @@ def compress(
     facts = {"the source": state_of(source), "--dtype": stored_as, "--append": append}
     overwrite = options.overwrite or append
     with job.journal(output, facts, replace=overwrite, once="the source" if append else "") as journal:
-        if append and journal.is_finished(*output.files):
+        if append and journal.finished.are_in_place(*output.files):
             return _finished(job, journal, source)
         if append:
             journal.agree({"the archive to append to": state_of_files(output.written)})

@@ -89,9 +89,9 @@ class Job:
                 complete(*output.files)
             output.check_free(overwrite=replace)
         with journaled(output.files[0], {**self._facts(), **facts}, resume=resume, once=once) as journal:
-            if not once or not journal.is_finished(*output.files):
-                journal.take_back(*output.files)
-                output.check_free(overwrite=replace, known=journal.known)
+            if not once or not journal.finished.are_in_place(*output.files):
+                journal.finished.take_back(*output.files)
+                output.check_free(overwrite=replace, known=journal.finished.known)
             yield journal
 
     def _facts(self) -> dict[str, object]:

@@ -19,7 +19,7 @@ from aekit.jobs.options import JobOptions
 from aekit.jobs.pictures import pictures_to_write, writing_pictures
 from aekit.model.codec import Codec
 from aekit.outputs.marks import Step
-from aekit.outputs.staging import check_apart
+from aekit.outputs.places import check_apart
 
 
 def reconstruct(

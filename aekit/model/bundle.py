@@ -24,14 +24,16 @@ class Bundle:
     """A model folder whose model.json has been read and checked. Graphs are read and verified on request."""
 
     path: Path
+    """The model folder."""
     spec: ModelSpec
+    """The facts of the model that a device needs."""
     model_id: str
-    """Hash over spec and weights, 16 hexadecimal digits. Codes carry it."""
+    """Hash over spec and weights, 16 hexadecimal digits. Code files store it."""
     variant: str
-    """Precision the graphs run in: `fp32`, `fp16` or `int8`."""
+    """Precision that the graphs compute in: `fp32`, `fp16` or `int8`."""
     manifest: dict[str, Any]
-    """All of model.json. Beside the fields above it holds the files' checksums, the measured parity, facts of the
-    training, and the distribution of the latents (see aekit.model.sampling)."""
+    """All of model.json. In addition to the fields above, it has the checksums of the files, the measured parity, facts
+    about training, and the distribution of the latents (see aekit.model.sampling)."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -79,12 +81,12 @@ class Bundle:
             ) from None
         except OSError as error:
             raise BundleError(str(file), expected="a graph", found=error.strerror or reason(error)) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != expected:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != expected:
             raise BundleError(
                 f"{file} was altered",
                 expected=f"SHA-256 {str(expected)[:16]}…",
-                found=f"{found[:16]}…",
+                found=f"{digest[:16]}…",
                 fix="copy the model again, or export it again",
             )
         check_self_contained(data, str(file))

@@ -20,13 +20,13 @@ Codes = npt.NDArray[Any]
 """Array of codes, [n, code_dim], with a dtype in DTYPES."""
 
 DTYPES = ("float32", "float16", "uint8")
-"""Types of codes: latents in full or half precision, or latents rounded to one byte a number."""
+"""Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
 
 BATCH_SIZE = 256
-"""Images that a graph is given at a time, by default. Results do not depend on it."""
+"""Default number of images in a run of a graph. Results do not depend on it."""
 
 _BLOCK_BYTES = 2**26
-"""Most bytes of pixels in a block of several batches."""
+"""Largest number of bytes of pixels in a block of several batches."""
 
 
 class Codec:
@@ -56,7 +56,7 @@ class Codec:
         Args:
             path: folder with model.json, encoder.onnx and decoder.onnx, or only the graph that will run.
             provider: `auto` or a name in aekit.model.providers.PROVIDERS.
-            threads: most CPU threads in all; None for every core.
+            threads: largest number of CPU threads in total; None for every core.
             parallel_batches: batches computed at the same time, on equal shares of the threads. With 1, all threads
                 compute one batch, which answers a single image soonest. As many batches as threads is fastest for many
                 images, and leaves idle cores to others.
@@ -73,12 +73,12 @@ class Codec:
 
     @property
     def model_id(self) -> str:
-        """The model's identity, which codes carry."""
+        """The model's identity. Code files store it."""
         return self.bundle.model_id
 
     @property
     def threads(self) -> int | None:
-        """Most CPU threads in all, as given; None for every core."""
+        """Largest number of CPU threads in total, as given; None for every core."""
         return self._sessions.threads
 
     @property
@@ -92,9 +92,9 @@ class Codec:
         return self._sessions.threads_per_batch
 
     def images_per_block(self, batch_size: int = BATCH_SIZE) -> int:
-        """Return how many images a job should hold at a time: one batch for each that is computed in parallel.
+        """Return how many images a job should keep in memory at a time: as many batches as are computed in parallel.
 
-        Fewer, but at least one batch, where these would take more than 64 MB.
+        If these take more than 64 MB of pixels, the number is lower, but at least one batch.
         """
         return max(batch_size, min(batch_size * self.parallel_batches, _BLOCK_BYTES // self.spec.geometry.pixels))
 

@@ -41,9 +41,13 @@ class Report:
     """Facts about this install."""
 
     aekit: str
+    """Version of aekit."""
     python: str
+    """Version of Python."""
     system: str
+    """Operating system and processor architecture."""
     cores: int
+    """Number of processor cores that this process may use."""
     versions: dict[str, str]
     """Versions of the packages that the runtime needs."""
     wheels: tuple[str, ...]
@@ -55,6 +59,7 @@ class Report:
     telemetry: bool
     """Whether onnxruntime may send usage data."""
     trials: tuple[Trial, ...]
+    """One trial for each graph and each offered provider; empty without a model."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -62,16 +67,16 @@ class Report:
 
         A provider that can't run the graph is not a problem as long as the CPU can.
         """
-        found = []
+        problems = []
         if len(self.wheels) != 1:
-            found.append(
+            problems.append(
                 f"{len(self.wheels)} onnxruntime wheels ({', '.join(self.wheels) or 'none'}), expected one: they "
                 "overwrite each other; uninstall all of them, then install the one you want"
             )
         if self.telemetry:
-            found.append("onnxruntime may send usage data: leave ORT_DISABLE_TELEMETRY at 1")
+            problems.append("onnxruntime may send usage data: leave ORT_DISABLE_TELEMETRY at 1")
         cpu = [f"{trial.graph}: {trial.problem}" for trial in self.trials if trial.provider == "cpu" and trial.problem]
-        return (*found, *cpu)
+        return (*problems, *cpu)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -86,8 +91,8 @@ def examine(bundle: Bundle | None) -> Report:
     ort = onnxruntime()
     names = {"onnxruntime", "numpy", "pillow", "typer"}
     installed = dict[str, str]()
-    for found in distributions():  # in the order of sys.path: the first is the one that is imported
-        installed.setdefault(str(found.name).lower().replace("_", "-"), found.version)
+    for package in distributions():  # in the order of sys.path: Python imports the first of two with one name
+        installed.setdefault(str(package.name).lower().replace("_", "-"), package.version)
     full = ort.get_available_providers()
     offered = tuple(name for name, theirs in PROVIDERS.items() if theirs in full)
     roles = [role for role in ("encoder", "decoder") if bundle and (bundle.path / f"{role}.onnx").exists()]

@@ -51,20 +51,19 @@ def onnxruntime() -> Any:
 
     if "onnxruntime" in sys.modules or threading.current_thread() is not threading.main_thread():
         return importlib.import_module("onnxruntime")
-    came = list[int]()
+    arrived = list[int]()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    held = {
-        number: handler for number, handler in handlers.items() if callable(handler)
-    }  # ignored signals stay ignored
-    for number in held:
-        signal.signal(number, lambda number, _: came.append(number))
+    # Ignored signals are left out, so they stay ignored.
+    delayed = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in delayed:
+        signal.signal(number, lambda number, _: arrived.append(number))
     try:
         return importlib.import_module("onnxruntime")
     finally:
-        for number, handler in held.items():
+        for number, handler in delayed.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def open_session(
     """Open a session on the ONNX file `graph`. A named provider runs the whole graph; `auto` tries several.
 
     Args:
-        threads: most CPU threads of one run; None for every core.
+        threads: largest number of CPU threads of one run; None for every core.
         spinning: threads wait for work in a busy loop. That answers sooner, but takes the core from other work.
         profile: start of the name of a file in which onnxruntime records every node that it runs; None for no file.
 

@@ -27,9 +27,9 @@ from aekit.model.codec import BATCH_SIZE, Codec
 Floats = npt.NDArray[np.float32]
 
 MOST = 10_000
-"""Most images drawn by one call. They all go into one picture."""
+"""Largest number of images drawn by one call. They all go into one picture."""
 MOST_COVARIANCE = 256
-"""Longest code whose full covariance is kept. For longer codes only standard deviations are kept."""
+"""Largest code size whose full covariance is kept. For larger codes only standard deviations are kept."""
 _LARGEST = 1e13
 """Largest number accepted in a distribution. Export scales a dimension by at most 255 / 1e-9, so no honest model has a
 larger one, and sums of numbers below it stay finite."""
@@ -76,7 +76,7 @@ class LatentGaussian:
         where = f"{bundle.path / MANIFEST}: latent"
         if "latent" not in bundle.manifest:
             fix = "export the run again with this version of aekit"
-            raise BundleError(where, expected="how latents are distributed", found="nothing", fix=fix)
+            raise BundleError(where, expected="the distribution of latents", found="nothing", fix=fix)
         values, size = bundle.manifest["latent"], bundle.spec.code_dim
         kinds = [{"source", "mean", spread} for spread in ("std", "cholesky")]
         if not isinstance(values, dict) or set(values) not in kinds:
@@ -92,7 +92,7 @@ class LatentGaussian:
             spread = np.zeros((size, size), np.float32)
             spread[np.tril_indices(size)] = rows
         if not ((spread.diagonal() if spread.ndim == 2 else spread) >= 0).all():
-            raise BundleError(where, expected="deviations that are not negative", found="others")
+            raise BundleError(where, expected="standard deviations that are not negative", found="negative ones")
         return cls(values["source"], mean, spread)
 
     def to_dict(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def check_count(count: int, *, least: int = 1) -> None:
 def sample(codec: Codec, count: int, seed: int = 0) -> Pixels:
     """Decode `count` random latents to images, uint8 [count, H, W, C]. The same seed gives the same latents.
 
-    Raises OptionError if `count` is not from 1 to MOST or the seed is negative; BundleError if model.json does not hold
+    Raises OptionError if `count` is not from 1 to MOST or the seed is negative; BundleError if model.json does not have
     the distribution of the latents or the decoder is missing or damaged; ProviderError if the decoder can't be run.
     """
     check_count(count)

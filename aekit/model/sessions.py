@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 MAX_THREADS = 4096
-"""Most CPU threads and most parallel batches that a model can be given."""
+"""Largest number of CPU threads, and of parallel batches, that a model accepts."""
 
 _opening = threading.Lock()
-"""Held while a session or an executor is made, so that threads that share a codec make only one."""
+"""Lock around the making of a session or an executor, so that threads that share a codec make only one."""
 
 
 def _new_lock() -> None:
-    """Give a forked child a lock of its own: another thread of the parent may have held this one, and is not here."""
+    """Give a forked child a new lock: a thread of the parent, which is not in the child, may hold the old one."""
     global _opening
     _opening = threading.Lock()
 
@@ -50,7 +50,7 @@ class Sessions:
                 raise OptionError(name, expected=f"1 to {MAX_THREADS:,}", found=f"{value:,}"[:80])
         self.bundle, self.provider_asked, self.threads = bundle, provider, threads
         self.parallel_batches = parallel_batches
-        # By process id: a child must not close the parent's sessions, since that waits for threads it does not have.
+        # By process id: a child must not close the parent's sessions, because that waits for the parent's threads.
         self._sessions: dict[tuple[int, str], RunningSession] = {}
         self._executors: dict[int, ThreadPoolExecutor] = {}
 
@@ -134,13 +134,13 @@ class Sessions:
 
         The checksums in model.json do not prove it: the folder may have been put together by hand.
         """
-        found = session.get_modelmeta().custom_metadata_map
+        metadata = session.get_modelmeta().custom_metadata_map
         for key, value in self.bundle.description.items():
-            if found.get(key) != value:
+            if metadata.get(key) != value:
                 raise BundleError(
                     f"{self._file(role)}: {key}",
                     expected=value,
-                    found=str(found.get(key))[:200],
+                    found=str(metadata.get(key))[:200],
                     fix="copy the whole model folder again, or export it again",
                 )
         spec = self.bundle.spec

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from aekit.files import walk
+
 ARCHIVE_MAGIC = b"\x89AEK\r\n\x1a\n"
 PNG_MARK = ("Software", "aekit")
 """Text chunk of a PNG file, keyword and text, by which a picture of aekit is recognised."""
@@ -120,10 +122,8 @@ FILES: dict[str, Callable[[Path], bool]] = {
 
 def _files(folder: Path) -> Iterator[str]:
     """Yield the path below `folder` of everything in it that is no folder, sorted within each folder."""
-    for place, folders, files in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        folders.sort()
-        for name in sorted(files + links):
+    for place, _, others in walk(folder):
+        for name in others:
             if name not in _CLUTTER:
                 yield os.path.relpath(os.path.join(place, name), folder)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aekit.errors import OutputError
+from aekit.files import walk
 
 _BINARY = getattr(os, "O_BINARY", 0)
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _BINARY
@@ -116,10 +117,10 @@ def check_no_links(folder: Path) -> None:
 
     aekit makes no links there, so a link was put in by somebody else, and writing through it would leave the folder.
     """
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
+    for place, _, others in walk(folder):
+        for name in others:
             found = os.lstat(path := os.path.join(place, name))
-            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            if not stat.S_ISREG(found.st_mode):
                 kind = "a link" if stat.S_ISLNK(found.st_mode) else "no regular file"
                 fix = "remove it, or start anew without --resume"
                 raise OutputError(path, expected="files and folders that aekit wrote", found=kind, fix=fix)

@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import stat
 import zlib
 from collections.abc import Collection, Iterator
@@ -22,12 +21,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aekit.errors import OutputError, OutputExists
+from aekit.files import remove_tree
 from aekit.outputs.journal import Journal
 from aekit.outputs.ours import foreign_part, is_our_file
 from aekit.outputs.places import (
     NO_LINKS,
     STAMP,
-    check_apart,
     check_no_links,
     check_working_name,
     create,
@@ -38,16 +37,6 @@ from aekit.outputs.places import (
     sync,
     write_errors,
 )
-
-__all__ = [
-    "check_apart",
-    "check_folder_free",
-    "check_free",
-    "crc_of_range",
-    "open_part",
-    "staged_file",
-    "staged_folder",
-]
 
 _OLD_STAMP = ".aekit-old"
 """Empty file that marks a folder as one that aekit is replacing."""
@@ -116,7 +105,7 @@ def staged_file(path: Path, journal: Journal | None = None) -> Iterator[Path]:
             journal.claim(part)
         try:
             yield part
-            if journal is None or not journal.has_finished(part):
+            if journal is None or not journal.finished.includes(part):
                 sync(part)
             os.replace(part, place)
         except BaseException as error:
@@ -165,7 +154,7 @@ def staged_folder(folder: Path, marker: str, *, overwrite: bool, journal: Journa
         _repair(place, old)
         check_folder_free(folder, marker, overwrite=overwrite)
         # A part that was finished, and then taken back, has no stamp any more; the journal knows it.
-        ours = journal is not None and journal.has_finished(part)
+        ours = journal is not None and journal.finished.includes(part)
         if check_working_name(part, folder=True) and not (ours or _is_stamped(part, STAMP) or _is_empty(part)):
             raise OutputExists(part, _WORKING)
         known = _is_stamped(old, _OLD_STAMP) or _is_stamped(old, STAMP)
@@ -253,10 +242,10 @@ def _clear(folder: Path, stamp: str) -> None:
         return
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         elif path.name != stamp:
             path.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)
 
 
 def crc_of_range(file: BinaryIO, start: int, stop: int, crc: int) -> int | None:

@@ -5,13 +5,20 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 _SPREAD = (0.08, 0.10, 0.08, 0.10, 0.08, 0.08)
-"""Standard deviations: scale x, shear x, shift x (of half the width), shear y, scale y, shift y."""
+"""Standard deviations of a warp's six numbers: scale x, shear x, shift x, shear y, scale y, shift y.
+
+A shift of 1 is half the image's width or height.
+"""
 
 
 def warp(x: Tensor, share: float, rng: torch.Generator, strength: float = 1.0) -> Tensor:
-    """Images [n, C, H, W] in [0, 1], of which each is warped with probability `share`; edges are repeated outward.
+    """Warp some of the images, in place, and return them.
 
-    `strength` multiplies the deviations of the warps. `x` is changed in place and returned.
+    Args:
+        x: images [n, C, H, W], float in [0, 1].
+        share: probability, 0 to 1, that an image is warped. Pixels at the edge are repeated outward.
+        rng: source of all chance.
+        strength: factor on the standard deviations of the warps.
     """
     chosen = (torch.rand(len(x), generator=rng) < share).nonzero()[:, 0]
     if not len(chosen):
@@ -20,10 +27,10 @@ def warp(x: Tensor, share: float, rng: torch.Generator, strength: float = 1.0) -
     moves += torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     chosen, moves = chosen.to(x.device), moves.to(x.device)
     y_unit, x_unit = (torch.linspace(1 / n - 1, 1 - 1 / n, n, device=x.device) for n in x.shape[2:])
-    # Where each pixel is taken from, −1 to 1: a sum of what its column and its row give, one addition a pixel, which
-    # beats affine_grid's small products.
+    # The place that each pixel is taken from, −1 to 1. It is a term of the column plus a term of the row. One addition
+    # a pixel is faster than the small matrix products of affine_grid.
     source = moves.view(-1, 2, 3, 1, 1)
     grid = (source[:, :, 0] * x_unit + source[:, :, 2]) + source[:, :, 1] * y_unit[:, None]
-    # By rows: index_select and index_copy_ move whole images, x[chosen] one number at a time.
+    # index_select and index_copy_ move whole images; x[chosen] moves one number at a time.
     moved = grid_sample(x.index_select(0, chosen), grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
     return x.index_copy_(0, chosen, moved).clamp_(0, 1)

@@ -1,15 +1,16 @@
-"""A run on the disk: its config, its metrics, its weights, and what resuming needs. No file of it is a pickle.
+"""A run on the disk: config, metrics, weights, and the state to resume from. No file is a pickle.
 
 runs/NAME/config.json            settings, geometry, facts of the data
-         metrics.jsonl           a line an epoch, for readers: resuming takes the epochs from the checkpoint
+         metrics.jsonl           one line per epoch, for people; resuming reads the epochs from the checkpoint
          checkpoint.safetensors  weights, averaged weights, optimizer state and position, replaced as a whole
-         weights.safetensors     the weights to export: the averaged ones, of the best epoch
-         .lock                   held by the process that trains the run
-         pca.npz                 PCA of the code's size on the same images: the baseline of evaluation
+         weights.safetensors     the weights to export: the averaged weights of the best epoch
+         .lock                   locked by the process that trains the run
+         pca.npz                 PCA with as many components as the code has numbers: the baseline of evaluation
 runs/latest                      a text file with the NAME of the newest run
 
-Files are replaced as a whole, so that a kill leaves the old or the new. Each carries a checksum: config.json and the
-safetensors files a SHA-256 of what they hold, pca.npz the CRC-32 of the zip format; the tensors name their run too.
+Files are replaced as a whole, so a kill leaves either the old file or the new one. Every file has a checksum:
+config.json and the safetensors files store a SHA-256 of their content, and pca.npz has the CRC-32 of the zip format.
+A safetensors file also names its run.
 """
 
 import contextlib
@@ -41,14 +42,14 @@ METRICS, LOCK = "metrics.jsonl", ".lock"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
 _LEFT_OVER = re.compile(r"\.lock|\.?config\.json(\.[0-9a-f]+)?\.part")
-"""Names of the files that a new run may leave if it is killed before its config.json has its name."""
+"""Pattern of the file names that a run leaves if it is killed before its config.json is complete."""
 _SAME = ("train_images", "validation_images", "group_by", "fingerprint")
-"""Facts of the data that must not change while a run lies on the disk."""
+"""Names of the facts of the training data that must not change between the start of a run and its resumption."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what its config.json says."""
+    """A run folder and the content of its config.json."""
 
     path: Path
     config: TrainConfig
@@ -56,11 +57,11 @@ class Run:
     data: dict[str, Any]
     """Facts of the training data: counts, split, fingerprint."""
     run_id: str
-    """Random name by which a model knows the run it came from."""
+    """Random name of the run. A model stores it, so that the two can be matched."""
 
     @classmethod
     def create(cls, path: Path, config: TrainConfig, geometry: Geometry, data: dict[str, Any]) -> Self:
-        """Make the folder of a new run. Raises OutputExists if it is taken, OutputError if it can't be made."""
+        """Make a new run's folder. Raises OutputExists if the path is taken, OutputError if it can't be written."""
         check_free(path)
         run = cls(path, config, geometry, data, secrets.token_hex(8))
         values = {"format_version": FORMAT_VERSION, "run_id": run.run_id, "config": config.to_dict(), "data": data}
@@ -77,8 +78,8 @@ class Run:
     def read(cls, path: Path) -> Self:
         """Open the folder of a run.
 
-        Raises CheckpointError if it is no run folder, or config.json is damaged, altered or of a newer aekit, and
-        OptionError if a setting is out of range.
+        Raises CheckpointError if it is not a run folder, or if config.json is damaged, altered or written by a newer
+        aekit. Raises OptionError if a setting is out of range, SpecError if the geometry is.
         """
         file = path / CONFIG
         try:
@@ -97,7 +98,11 @@ class Run:
         return cls(path, TrainConfig.from_dict(values.get("config"), str(file)), geometry, data, run_id)
 
     def load_data(self) -> TrainingData:
-        """Read the images the run was begun with again. Raises CheckpointError if they are not the same any more."""
+        """Read the training images again.
+
+        Raises CheckpointError if they have changed since the run began, SourceError if they can't be read,
+        OptionError if they no longer have one size and colour.
+        """
         config = self.config
         size = self.geometry.height, self.geometry.width
         data = load_training_data(config.data, size, self.geometry.channels, config.group_by)
@@ -106,12 +111,15 @@ class Run:
                 f"{config.data} has changed since {self.path} began",
                 expected=f"{self.data.get('train_images')} + {self.data.get('validation_images')} images as they were",
                 found=f"{len(data.train)} + {len(data.validation)} images",
-                fix="bring the images back as they were, or train anew",
+                fix="restore the images as they were, or train anew",
             )
         return data
 
     def save_tensors(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Replace the file `name` as a whole; `state` is JSON-ready and comes back with the tensors."""
+        """Replace the file `name` as a whole. `state` is JSON-ready; load_tensors returns it with the tensors.
+
+        Raises OutputError if the file can't be written.
+        """
         text = json.dumps({**state, "format_version": FORMAT_VERSION, "run_id": self.run_id})
         with staged_file(self.path / name) as part:
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -121,20 +129,19 @@ class Run:
                 raise OutputError(f"{self.path / name} could not be written", found=reason(error)) from error
 
     def load_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The tensors and state of the file `name`.
+        """Read the tensors and the state in the file `name`.
 
-        Raises CheckpointError if it is missing, damaged, newer or of another run.
+        Raises CheckpointError if the file is missing, damaged, written by a newer aekit, or belongs to another run.
         """
         tensors, state = load_tensors(self.path / name)
         if state.get("run_id") != self.run_id:
-            found = f"that of run {str(state.get('run_id'))[:80]}"
+            found = f"the state of run {str(state.get('run_id'))[:80]}"
             raise CheckpointError(str(self.path / name), expected=f"the state of run {self.run_id}", found=found)
         return tensors, state
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training this run. Raises CheckpointError if one already does, OutputError if the
-        lock can't be made."""
+        """Lock the run. Raises CheckpointError if another process trains it, OutputError if the lock can't be made."""
         lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
@@ -149,7 +156,7 @@ class Run:
             lock.release()
 
     def unfinished(self) -> str | None:
-        """How far the run came, in words, if it was not trained to its end; else None."""
+        """Say how far an unfinished run came; None if it is finished. Raises CheckpointError as load_tensors does."""
         if not (self.path / CHECKPOINT).exists():
             return "stopped before its first checkpoint"
         _, state = self.load_tensors(CHECKPOINT)
@@ -158,7 +165,7 @@ class Run:
         return f"stopped after step {state.get('step')} of {state.get('steps_in_all')}"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The epochs so far."""
+        """Read the epochs so far, one dict each. Raises CheckpointError if metrics.jsonl is damaged or unreadable."""
         file = self.path / METRICS
         if not file.exists():
             return []
@@ -168,14 +175,13 @@ class Run:
             raise CheckpointError(str(file), expected="a JSON object a line", found=reason(error)) from error
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
-        """Replace the metrics with these epochs."""
+        """Replace metrics.jsonl with these epochs. Raises OutputError if it can't be written."""
         with staged_file(self.path / METRICS) as part:
             part.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
 
 
 def check_free(path: Path) -> None:
-    """Raise OutputExists unless a new run may take the folder `path`: it is absent, empty, or holds only what a run
-    left that was killed before its config.json was written."""
+    """Raise OutputExists unless `path` is absent, or is_unbegun says that a new run may use it."""
     if not os.path.lexists(path) or is_unbegun(path):
         return
     resumable = (path / CONFIG).is_file()
@@ -183,7 +189,7 @@ def check_free(path: Path) -> None:
 
 
 def is_unbegun(path: Path) -> bool:
-    """Whether `path` is a folder that is empty or holds only working files of a run without a config.json."""
+    """Return whether `path` is an empty folder, or a folder with only the working files of a run that never began."""
     try:
         return all(_LEFT_OVER.fullmatch(name) for name in os.listdir(path))
     except OSError:
@@ -191,7 +197,10 @@ def is_unbegun(path: Path) -> bool:
 
 
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a safetensors file written by save_tensors. Raises CheckpointError if it can't be, or was altered."""
+    """Read the tensors and the state from a file that Run.save_tensors wrote.
+
+    Raises CheckpointError if the file is missing, unreadable, damaged, altered or written by a newer aekit.
+    """
     if file.exists() and not file.is_file():
         raise CheckpointError(str(file), expected="a regular file", found="a folder, a pipe or a device")
     try:
@@ -199,7 +208,7 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = opened.metadata() or {}
             text = metadata.get("aekit", "null")
             state = versioned(
-                parse_json(text, CheckpointError, str(file), most_values=10_000_000),  # it holds every epoch's metrics
+                parse_json(text, CheckpointError, str(file), most_values=10_000_000),  # the metrics of every epoch
                 CheckpointError,
                 str(file),
                 "a file of aekit",
@@ -217,16 +226,16 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_fit(network: torch.nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Raise CheckpointError unless `tensors` are a state of `network`."""
+    """Raise CheckpointError, naming `where`, unless `tensors` have the names and shapes of the network's state."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        odd = sorted(set(wanted.items()) ^ set(found.items()))[:3]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != shapes:
+        odd = sorted(set(wanted.items()) ^ set(shapes.items()))[:3]
         raise CheckpointError(where, expected="the weights of the network in config.json", found=f"differences: {odd}")
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 over the state's text and each tensor's name, type, shape and bytes."""
+    """Return the SHA-256 over the state's text and the name, dtype, shape and bytes of each tensor."""
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
@@ -234,11 +243,11 @@ def _checksum(tensors: dict[str, Tensor], text: str) -> str:
     return digest.hexdigest()
 
 
-def _check_sum(said: Any, found: str, where: str) -> None:
-    if said != found:
+def _check_sum(stored: Any, computed: str, where: str) -> None:
+    if stored != computed:
         raise CheckpointError(
             f"{where} was altered",
-            expected=f"SHA-256 {str(said)[:16]}…" if said else "its SHA-256 inside",
-            found=f"{found[:16]}…",
-            fix="bring it back as it was, or train anew",
+            expected=f"SHA-256 {str(stored)[:16]}…" if stored else "its SHA-256 inside",
+            found=f"{computed[:16]}…",
+            fix="restore it from a copy, or train anew",
         )

@@ -1,4 +1,4 @@
-"""What a training run is asked to do: every default once, and the presets that change several at a time."""
+"""Settings of a training run: the default of each, and the presets that change several at once."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -12,51 +12,56 @@ from aekit.training.objectives import make_objective
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run's settings, complete: the same config, data and machine give the same weights."""
+    """All settings of a run. The same config, data and machine give the same weights."""
 
     data: str = "mnist-5k"
     """Source of the images: a named set or a path."""
     preset: str = "default"
     """Name of the preset these settings began from."""
     network: str = "residual"
-    """Which network is trained; a name in aekit.registry.NETWORKS."""
+    """The network to train: a name in aekit.registry.NETWORKS."""
     hidden: tuple[int, ...] = (512, 512)
     """Sizes of the layers; `hidden_help` of each entry in aekit.registry.NETWORKS says what they mean."""
     squash: bool = False
-    """Sigmoids on the latent and on the output, as in the book's network; else both are linear."""
+    """Whether sigmoids end the encoder and the decoder of `mlp`, as in the book's network. Without them both end
+    linearly."""
     init: str = "kaiming"
-    """Of weights and biases: `kaiming` (torch's rule) or `normal` (N(0, 1), the book's)."""
+    """How weights and biases begin: `kaiming` (torch's rule) or `normal` (N(0, 1), as in the book)."""
     objective: str = "plain"
-    """What is minimised; a name in aekit.registry.OBJECTIVES."""
+    """What training minimises: a name in aekit.registry.OBJECTIVES."""
     options: dict[str, str] = field(default_factory=dict)
-    """The objective's own options, by name, as they were written."""
+    """Options of the objective: the text that the user wrote, by option name."""
     code_dim: int = 32
     """Numbers in a code."""
     optimizer: str = "adamw"
-    """`adamw` or `tf1-rmsprop`."""
+    """The optimizer: `adamw` or `tf1-rmsprop`."""
     lr: float = 2e-3
     """Peak learning rate."""
     schedule: str = "one-cycle"
-    """`one-cycle` (up over the first 3 % of the run, then down a cosine to nothing) or `constant`."""
+    """How the learning rate changes. `one-cycle` rises over the first 3 % of the run, then falls along a cosine to 0.
+    `constant` keeps it."""
     weight_decay: float = 0.1
-    """Of adamw, on matrices alone."""
+    """Weight decay of adamw, on matrices only."""
     ema: float = 0.9995
-    """Decay a step of the averaged weights, which are what is validated and exported; 0 keeps none, and then the
-    last weights are exported instead of the best."""
+    """Decay per step of the averaged weights. The averaged weights of the best epoch are exported. 0 turns averaging
+    off; then the last weights are exported."""
     augment: float = 1.0
-    """Share of a batch that is warped a little; falls to 0 over the first 90 % of the run."""
+    """Share of each batch that is warped a little. It falls linearly to 0 over the first 90 % of the run."""
     precision: str = "auto"
-    """`fp32`, or `bf16` for the matrix products; the command makes of `auto` bf16 where the processor has it."""
+    """Precision of the matrix products: `fp32` or `bf16`. `auto` becomes bf16 at the start of a run if the device
+    computes it faster."""
     batch_size: int = 512
-    """Images a step. With 1024 (rate 3e-3) a core does 5 % more images and comes 4 % less far in the same time."""
+    """Images per step. A batch of 1024 (with lr 3e-3) trains on 5 % more images per second, but learns 4 % less in the
+    same time."""
     epochs: int = 0
-    """Passes over the training images; 0 chooses by their number."""
+    """Passes over the training images; 0 chooses them by the number of images."""
     steps: int = 0
-    """Steps, if not whole epochs: what --budget comes to; 0 leaves it to `epochs`."""
+    """Steps of the run, for a run that need not end with an epoch, such as one with --budget; 0 leaves the length to
+    `epochs`."""
     seed: int = 0
-    """Of the initial weights, the order of the images and the noise."""
+    """Seed of the initial weights, the order of the images and the noise."""
     group_by: str = ""
-    """Regular expression on paths: images it matches alike are held out together."""
+    """Regular expression searched in paths. Images with the same match are held out together."""
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -69,7 +74,7 @@ class TrainConfig:
             raise OptionError("hidden", expected="at most 16 layers of 1 to 65536 units", found=str(self.hidden)[:80])
 
     def spec(self, geometry: Geometry) -> ModelSpec:
-        """The facts of the model this run makes."""
+        """Return the facts of the model that this run makes. Raises SpecError if one is out of range."""
         return ModelSpec(geometry, self.code_dim, self.objective, self.network, self.preset)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,9 +83,9 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> Self:
-        """Read a run's config; `where` names the file in errors.
+        """Read a run's config from JSON values. `where` names the file in errors.
 
-        Raises CheckpointError if a field is missing, unknown or of the wrong type, OptionError if one is out of range.
+        Raises CheckpointError if a field is missing, unknown or of the wrong type, OptionError if it is out of range.
         """
         kinds = {name: type(value) for name, value in vars(cls()).items()}
         if not isinstance(values, dict) or set(values) != set(kinds):
@@ -123,9 +128,9 @@ _BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True,
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    # For devices: graphs of 0.8 MB at 28×28, where the default's have 6.
+    # For small devices: the graphs take 0.8 MB at 28×28; the graphs of the default preset take 6 MB.
     "small": {"hidden": (128, 128)},
-    # The book's chapter, to the letter: network, initial weights, optimizer, batches and epochs.
+    # Exactly as in the book: network, initial weights, optimizer, batches and epochs.
     "classic": {
         **_BOOK_NETWORK,
         "init": "normal",
@@ -139,7 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 100,
         "epochs": 20,
     },
-    # The same network under our recipe: what the book's 256 units could have had.
+    # The book's network of 256 units, trained with aekit's optimizer and schedule.
     "classic-tuned": {
         **_BOOK_NETWORK,
         "lr": 0.015,
@@ -150,11 +155,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 20,
     },
 }
-"""Settings by preset; what a preset leaves out is TrainConfig's default, what the user gives goes before both."""
+"""Settings of each preset. A setting that the user gives goes before the preset's, and the preset's goes before the
+default of TrainConfig."""
 
 
 def make_config(preset: str, **given: Any) -> TrainConfig:
-    """Make the config of a preset with the user's own settings on top; a setting that is None is not given.
+    """Make a config from a preset and the user's own settings, which go first. None means that a setting is not given.
 
     Raises OptionError for an unknown preset, network or objective, a setting of the wrong type or out of range, or an
     option that the objective does not have. Raises TypeError for a name that is no field of TrainConfig.
@@ -171,7 +177,8 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """A setting as the type of its field. Raises OptionError if it has another; leaves an unknown name alone."""
+    """Convert a setting to the type of its field. Raises OptionError if it can't be; returns an unknown name's value
+    unchanged."""
     kind = type(getattr(TrainConfig(), name, value))
     if kind is tuple and isinstance(value, list | tuple) and all(type(size) is int for size in value):
         return tuple(value)

@@ -1,4 +1,4 @@
-"""Training data: a source read whole, as uint8 in memory or in a mapped file, a part of it held out."""
+"""Training data: read a whole source as uint8, in memory or in a mapped file, and hold a part of it out."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,16 +27,16 @@ class TrainingData:
     validation: Pixels
     """uint8 [m, height, width, channels], never trained on."""
     split: str
-    """How the two were told apart, in words."""
+    """How the held-out images were chosen, in words."""
     group_by: str
-    """The expression that grouped them, if one did."""
+    """The regular expression that grouped the images; empty if none did."""
     fingerprint: str
-    """SHA-256 over the source's decoded images, by which evaluation knows the source again; of a named set its name."""
+    """SHA-256 over the source's decoded images, or the name of a named set. Evaluation recognises the source by it."""
     skipped: tuple[Record, ...] = ()
-    """Files that could not be read."""
+    """Files that could not be read, with the reason."""
 
     def facts(self) -> dict[str, Any]:
-        """What a model keeps of its training data: counts and the fingerprint, no pixels and no paths."""
+        """Return the facts that a model keeps of its training data: counts, split, fingerprint; no pixels, no paths."""
         counts = {"train_images": len(self.train), "validation_images": len(self.validation)}
         split = {"split": self.split, "group_by": self.group_by, "fingerprint": self.fingerprint}
         return {"data": self.kind, **counts, **split}
@@ -45,17 +45,26 @@ class TrainingData:
 def load_training_data(
     text: str, size: tuple[int, int] | None = None, channels: int | None = None, group_by: str = ""
 ) -> TrainingData:
-    """Read the source a user named, at `size` (height, width; None: the images' own) and `channels` (None: as found).
+    """Read the source that the user named and hold a part of it out.
 
-    Raises SourceError if the source can't be read or has too few images, OptionError if a geometry can't be derived.
+    Args:
+        text: a folder, an array, an idx file or a named set.
+        size: (height, width) in pixels to train at; None takes the images' own size.
+        channels: 1 for gray, 3 for RGB; None takes what the images have.
+        group_by: regular expression on paths; images with the same match are held out together.
+
+    Raises:
+        SourceError: the source can't be read, has too few images, or all its images are the same.
+        OptionError: the images differ in size or colour and `size` or `channels` is None, `size` is out of range, or
+            `group_by` is malformed or can't apply to this source.
     """
     source = open_source(text, "train")
     if isinstance(source, ArraySource) and source.is_named_set:
         if group_by:
             raise OptionError("--group-by", expected="a folder", found=f"the set {text}")
         geometry = choose_geometry(source, size, channels)
-        held = ArraySource(text, load_named_set(text, "validation"))
-        train, validation = (s.read(0, len(s), geometry).images for s in (source, held))
+        other = ArraySource(text, load_named_set(text, "validation"))
+        train, validation = (part.read(0, len(part), geometry).images for part in (source, other))
         return TrainingData(text, geometry, train, validation, f"{text}'s own", "", text)
     if group_by and source.paths is None:
         raise OptionError("--group-by", expected="a folder, whose images have paths", found=text)
@@ -69,12 +78,13 @@ def load_training_data(
     held_out = hold_out(names, group_by)
     split = f"{held_out.mean():.1%} held out by the hash of " + (f"{group_by!r} in the path" if group_by else "names")
     kind = "array" if source.paths is None else "folder"
-    mark = fingerprint(images, names)
-    return TrainingData(kind, geometry, *_partition(images, held_out), split, group_by, mark, tuple(skipped))
+    digest = fingerprint(images, names)
+    return TrainingData(kind, geometry, *_partition(images, held_out), split, group_by, digest, tuple(skipped))
 
 
 def _partition(images: Pixels, held_out: npt.NDArray[np.bool_]) -> tuple[Pixels, Pixels]:
-    """The images to train on, moved together in place so that a large set needs its room once, and those held out."""
+    """Split images into those to train on and those held out. The first are moved together in place, so that a large
+    set is not copied."""
     validation, end = images[held_out], 0
     for start in range(0, len(images), 1024):
         kept = images[start : start + 1024][~held_out[start : start + 1024]]
@@ -84,7 +94,11 @@ def _partition(images: Pixels, held_out: npt.NDArray[np.bool_]) -> tuple[Pixels,
 
 
 def choose_geometry(source: Source, size: tuple[int, int] | None, channels: int | None) -> Geometry:
-    """The geometry to train at, from what was asked for and what the images have."""
+    """Choose the geometry to train at. None stands for the size or the channels that the images have.
+
+    Raises SourceError if no image can be read, OptionError if the images differ in what is None or if the size is out
+    of range.
+    """
     if size is None or channels is None:
         sizes, (coloured, gray) = source.native_geometry()
         if not sizes:

@@ -1,4 +1,4 @@
-"""The state of a training run between two steps, the step, and how many steps there are."""
+"""The training step, the state it changes, and the number of steps in a run."""
 
 import copy
 import math
@@ -21,21 +21,23 @@ from aekit.training.reproducible import flushed_denormals, generator
 
 _VALIDATION_BATCH = 1000
 _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
-"""Images a default run trains on, counting each as often as it comes, and the epochs that may come to."""
+"""Length of a run without --epochs, --steps or --budget: it trains on about 3,000,000 images, counting repeats, but in
+no fewer than 20 epochs and no more than 200."""
 _AUGMENT_END = 0.9
-"""Share of the run after which images are left as they are, so that the last word is theirs."""
+"""Share of the run after which images are no longer warped, so that training ends on real images."""
 _STEER_EVERY, _STEER_IMAGES = 8, 256
-"""Steps between two looks of the objective at held-out images, and how many it is shown at most."""
+"""Steps between two calls of Objective.steer, and the largest number of held-out images that a call gets."""
 _EMA_EVERY = 4
-"""Steps between two updates of the averaged weights: each reads and writes all of them."""
+"""Steps between two updates of the averaged weights. An update reads and writes every weight, so it is not done in each
+step."""
 
 
 class TrainLoop:
-    """The network, its optimizer and the images: everything a step needs and changes."""
+    """The network, its optimizer and the images: everything that a step needs and changes."""
 
     def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
         self.config, self.device = config, torch.device(device)
-        self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C], mapped where it is mapped
+        self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C]; a mapped file stays mapped
         self.validation = _tensor(data.validation).to(self.device)
         self.network = make_network(config, data.geometry, principal).to(self.device)
         self.optimizer = make_optimizer(config, self.network)
@@ -48,45 +50,45 @@ class TrainLoop:
         self.step = 0
 
     def batches(self) -> tuple[Tensor, ...]:
-        """Rows of the images of each step that the current epoch has left."""
+        """Return the remaining batches of the current epoch: for each step the rows of its images, int64 [n]."""
         epoch, first = divmod(self.step, self.per_epoch)
         order = torch.randperm(len(self.images), generator=generator(self.config.seed, 0, epoch)).to(self.device)
         left = self.total - epoch * self.per_epoch
         return order.split(self.config.batch_size)[first:left]
 
     def train_step(self, batch: Tensor) -> Tensor:
-        """One update on the images of these rows; returns the cost, still on the device."""
+        """Update the weights once on the images in these rows. Return the cost, a scalar on the device."""
         config, progress = self.config, self.step / self.total
         rng = generator(config.seed, 1, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.total) * group.get("faster", 1)
-        # uint8 pixels become floats a batch at a time: the whole set as floats would be four times as large.
+        # Only one batch at a time becomes floats: the whole set as floats would take four times the memory.
         x = _floats(self.images.index_select(0, batch))
         if config.augment and progress < _AUGMENT_END:
             x = warp(x, config.augment * (1 - progress / _AUGMENT_END), rng)
         with self.reduced_precision():
             loss = self.network.objective.loss(self.network, x, rng, progress)
         for parameter in self.parameters:
-            parameter.grad = None  # what zero_grad does, without its bookkeeping
+            parameter.grad = None  # zero_grad does the same with more bookkeeping
         loss.backward()
         self.optimizer.step()
         self.step += 1
         if self.network.learned is not None and self.step % _STEER_EVERY == 0:
             self.steer()
         if config.ema and self.step % _EMA_EVERY == 0:
-            # A short memory at first: the average covers at most about a tenth of the steps so far.
+            # The average starts with a short memory: it covers at most about a tenth of the steps so far.
             decay = min(config.ema**_EMA_EVERY, 1 - 10 / (self.step / _EMA_EVERY + 10))
-            # torch's AveragedModel takes 10 times as long for this on the preset `small` (653 against 62 µs), and
-            # twice as long on `default` (2.25 against 1.08 ms), as it looks up every parameter anew.
+            # torch's AveragedModel looks up every parameter anew. It takes 9.5 times as long on the preset `small` (484
+            # against 51 µs) and 2.4 times as long on `default` (1.77 against 0.71 ms): benchmarks/training_speed.py.
             with torch.no_grad():
                 torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         return loss.detach()
 
     @torch.no_grad()
     def steer(self) -> None:
-        """Let the objective adjust itself by some held-out images, others each time."""
+        """Let the objective adjust itself on some held-out images, drawn anew each time."""
         rng = generator(self.config.seed, 2, self.step)
-        count = min(_STEER_IMAGES, self.config.batch_size)  # no more memory than a step takes
+        count = min(_STEER_IMAGES, self.config.batch_size)  # so that it takes no more memory than a step
         rows = torch.randint(len(self.validation), (count,), generator=rng).to(self.device)
         x = _floats(self.validation.index_select(0, rows))
         with self.reduced_precision():
@@ -94,9 +96,9 @@ class TrainLoop:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The objective's figures on the held-out images: means over them, of the weights that would be exported."""
+        """Return the objective's figures for the weights to export, each a mean over the held-out images."""
         sums: dict[str, float] = {}
-        rng = generator(0)  # the same noise each time, so that epochs compare
+        rng = generator(0)  # the same noise each time, so that epochs can be compared
         for batch in self.validation.split(_VALIDATION_BATCH):
             x = _floats(batch)
             with self.reduced_precision():
@@ -106,31 +108,34 @@ class TrainLoop:
         return {name: value / len(self.validation) for name, value in sums.items()}
 
     def reduced_precision(self) -> AbstractContextManager[Any]:
-        """The matrix products inside in bfloat16, if the run is to have it."""
+        """Return a context in which matrix products are done in bfloat16, if the run's precision is `bf16`."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
 
 def steps_per_epoch(config: TrainConfig, images: int) -> int:
-    """Steps in a pass over this many training images."""
+    """Return the number of steps in one pass over this many training images."""
     return math.ceil(images / config.batch_size)
 
 
 def steps_in_all(config: TrainConfig, images: int) -> int:
-    """Steps in a run on this many training images."""
+    """Return the number of steps in a run on this many training images."""
     epochs = config.epochs or min(max(_VISITS // images, _FEWEST_EPOCHS), _MOST_EPOCHS)
     return config.steps or epochs * steps_per_epoch(config, images)
 
 
 def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> int:
-    """Steps that a run can do in so many seconds, its validation included, by doing a few of them."""
+    """Return how many steps a run can do in this many seconds, including validation. Some steps are done to measure.
+
+    Raises OptionError if the network can't have the config's sizes.
+    """
     loop = TrainLoop(config, data, device, principal)
     batches = loop.batches()
     with flushed_denormals():
-        for batch in batches[:3]:  # the first ones also allocate and choose kernels
+        for batch in batches[:3]:  # the first steps are slower: they allocate memory and choose kernels
             loop.train_step(batch)
         began, done = time.monotonic(), 0
         while time.monotonic() - began < min(2.0, 0.05 * seconds) or not done:
-            float(loop.train_step(batches[done % len(batches)]))  # waits until a GPU is done
+            float(loop.train_step(batches[done % len(batches)]))  # float() waits for the GPU
             done += 1
         step = (time.monotonic() - began) / done
         began = time.monotonic()
@@ -139,12 +144,12 @@ def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device
 
 
 def _floats(images: Tensor) -> Tensor:
-    """uint8 images [n, H, W, C] as floats [n, C, H, W] in [0, 1]."""
+    """Convert uint8 images [n, H, W, C] to float32 [n, C, H, W] in [0, 1]."""
     return images.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 def _tensor(images: Pixels) -> Tensor:
-    """The array as a tensor that shares its memory."""
+    """Return a tensor that shares the array's memory."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a mapped file can't be written; nothing here writes images
+        warnings.simplefilter("ignore")  # torch warns that a mapped file is read-only; nothing here writes images
         return torch.from_numpy(images)

@@ -12,27 +12,29 @@ from aekit.training.config import TrainConfig
 from aekit.training.networks import Autoencoder
 
 _BETAS = (0.9, 0.97)
-"""adamw's averages: a shorter memory of squares than usual suits runs of a few thousand steps."""
+"""Decay of adamw's averages of gradients and of squared gradients. 0.97 is less than the usual 0.999: a shorter memory
+suits runs of a few thousand steps."""
 _LEARNED_FASTER = 5.0
-"""Learning rate of what an objective learns beside the network: a few numbers a dimension, which can't overfit."""
+"""Factor on the learning rate of `network.learned`. It has only a few numbers for each dimension of the code, so it
+can't overfit."""
 _WARM = 0.03
-"""Share of a one-cycle run over which the rate rises."""
+"""Share of a one-cycle run over which the learning rate rises."""
 
 
 class _Optimizer(torch.optim.Optimizer, ABC):
-    """An optimizer with the same few averages of each parameter, which updates a group's parameters at once."""
+    """Base of our optimizers: it keeps a few averages of each parameter and updates a whole group in one call."""
 
     averages: ClassVar[dict[str, float]]
-    """The averages by name, with the value each begins at."""
+    """Initial value of each average, by name."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
-        self._kept: dict[int, list[list[Tensor]]] = {}
+        self._cache: dict[int, list[list[Tensor]]] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over saved averages; torch's load_state_dict ends here too."""
+        """Take over saved averages. torch's load_state_dict calls this too."""
         super().__setstate__(state)
-        self._kept = {}
+        self._cache = {}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -40,7 +42,7 @@ class _Optimizer(torch.optim.Optimizer, ABC):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient once."""
         assert closure is None
         for number, group in enumerate(self.param_groups):
             params = [param for param in group["params"] if param.grad is not None]
@@ -49,28 +51,31 @@ class _Optimizer(torch.optim.Optimizer, ABC):
         return None
 
     @abstractmethod
-    def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
-        """Change the parameters of a group and their averages, which come in the order of `averages`."""
+    def update(
+        self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
+    ) -> None:
+        """Change the parameters of a group and their averages `moments`, one list for each entry of `averages`."""
 
     def _averages(self, number: int, params: list[Tensor]) -> list[list[Tensor]]:
-        # Looking each up in the state takes as long as a small network's update; so they are kept while they are all.
-        kept = self._kept.get(number)
-        if kept is None or len(kept[0]) != len(params):
+        # Looking up each average in the state takes as long as updating a small network. So the lists are cached
+        # while every parameter of the group has a gradient.
+        moments = self._cache.get(number)
+        if moments is None or len(moments[0]) != len(params):
             for param in params:
                 for name, start in self.averages.items():
                     if name not in self.state[param]:
                         self.state[param][name] = torch.full_like(param, start)
-            kept = [[self.state[param][name] for param in params] for name in self.averages]
+            moments = [[self.state[param][name] for param in params] for name in self.averages]
             if len(params) == len(self.param_groups[number]["params"]):
-                self._kept[number] = kept
-        return kept
+                self._cache[number] = moments
+        return moments
 
 
 class Tf1RMSProp(_Optimizer):
-    """RMSProp as TensorFlow 1 computes it, which the book's runs need.
+    """RMSProp as TensorFlow 1 computes it. The book's runs used it.
 
-    It differs from torch's in two ways: the mean square starts at 1, not 0, and epsilon stands inside the root
-    (TensorFlow 1, RMSPropOptimizer: decay 0.9, momentum 0, epsilon 1e-10).
+    It differs from torch's RMSprop in two ways: the mean square starts at 1 instead of 0, and epsilon is added inside
+    the root (TensorFlow 1, RMSPropOptimizer: decay 0.9, momentum 0, epsilon 1e-10).
     """
 
     averages: ClassVar = {"mean_square": 1.0}
@@ -78,9 +83,11 @@ class Tf1RMSProp(_Optimizer):
     def __init__(self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
-    def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
-        """Divide each gradient by the root of its mean square."""
-        (mean_squares,) = kept
+    def update(
+        self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
+    ) -> None:
+        """Move each parameter by its gradient over the root of its mean square."""
+        (mean_squares,) = moments
         torch._foreach_mul_(mean_squares, group["decay"])
         torch._foreach_addcmul_(mean_squares, gradients, gradients, 1 - group["decay"])
         roots = torch._foreach_add(mean_squares, group["eps"])
@@ -89,12 +96,12 @@ class Tf1RMSProp(_Optimizer):
 
 
 class FusedAdamW(_Optimizer):
-    """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel, called with as little around it as can be.
+    """AdamW (Loshchilov & Hutter 2019) by torch's fused kernel, called with little overhead.
 
     torch.optim.AdamW counts the steps of each parameter in a tensor of its own and sorts parameters by device each
-    step. One count a group is enough here. A step of torch.optim.AdamW(fused=True) takes 1.7 times as long on the
-    preset `small` (407 against 227 µs) and 1.08 times on `default` (2.88 against 2.66 ms); medians of 41 alternating
-    passes on one thread, in CPU time.
+    step. One count per group is enough here. A step of torch.optim.AdamW(fused=True) takes 1.7 times as long on the
+    preset `small` (309 against 179 µs) and 1.1 times as long on `default` (2.22 against 1.95 ms). The figures are
+    medians of 41 alternating passes on one thread, in CPU time, by benchmarks/training_speed.py.
     """
 
     averages: ClassVar = {"exp_avg": 0.0, "exp_avg_sq": 0.0}
@@ -102,18 +109,22 @@ class FusedAdamW(_Optimizer):
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
 
-    def update(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *kept: list[Tensor]) -> None:
+    def update(
+        self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
+    ) -> None:
         """Decay the parameters, and move each by its average gradient over the root of its average square."""
-        # The group's first parameter keeps the count, with a gradient or without.
+        averages, squares = moments
+        # The state of the group's first parameter has the count of steps, whether it has a gradient or not.
         counted = self.state[group["params"][0]]
         if "step" not in counted:
             counted["step"] = torch.zeros((), device=params[0].device)
         counted["step"] += 1
+        averages, squares = moments
         torch._fused_adamw_(
             params,
             gradients,
-            kept[0],
-            kept[1],
+            averages,
+            squares,
             [],
             [counted["step"]] * len(params),
             lr=group["lr"],
@@ -127,10 +138,10 @@ class FusedAdamW(_Optimizer):
 
 
 def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:
-    """The optimizer a config names, over the network's parameters.
+    """Make the optimizer that the config names, for the parameters of the network.
 
-    Gradients are not clipped: AdamW moves a weight by about the learning rate however large its gradient is, and
-    measured on these networks clipping took 5 % of a step and gained nothing.
+    Gradients are not clipped. AdamW moves a weight by about the learning rate, however large its gradient is. On these
+    networks clipping took 5 % of a step and improved nothing.
     """
     if config.optimizer == "tf1-rmsprop":
         return Tf1RMSProp(network.parameters(), config.lr)
@@ -144,7 +155,7 @@ def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Opt
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """The learning rate of a step, of `total` in the run."""
+    """Return the learning rate of a step (0 for the first) in a run of `total` steps."""
     if config.schedule == "constant":
         return config.lr
     warm = max(1, round(_WARM * total))

@@ -1,4 +1,4 @@
-"""What makes a run repeatable and interruptible: chance by place in the run, and signals that wait for a step's end."""
+"""Make a run repeatable and interruptible: seeded chance for each step, and signals that wait for a step to end."""
 
 import hashlib
 import signal
@@ -10,17 +10,19 @@ from typing import Any
 import torch
 
 StopSignal = threading.Event
+"""An event that is set once the user asks a run to stop."""
 
 
 def generator(*key: int) -> torch.Generator:
-    """Chance that depends on the seed and the place in the run alone, so that resuming needs no saved state."""
+    """Return a random generator that depends on `key` alone, such as the seed and the step. So resuming a run needs no
+    saved state of a generator."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Denormal floats count as zero inside: as weights and moments they make the CPU several times slower."""
+    """Make torch treat denormal floats as zero inside. Denormal weights and averages slow the CPU several times."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -30,19 +32,22 @@ def flushed_denormals() -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopSignal]:
-    """An event that SIGINT or SIGTERM sets, so that a step is never cut in two; a second signal acts as usual."""
+    """Yield an event that SIGINT or SIGTERM sets, so that the current step can end. A second signal acts as usual.
+
+    Outside the main thread no signal sets it: Python allows signal handlers only there.
+    """
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(number: int, _: Any) -> None:
+    def ask_to_stop(number: int, _: Any) -> None:
         stop.set()
         signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, ask_to_stop)
     try:
         yield stop
     finally:

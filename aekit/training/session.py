@@ -1,4 +1,4 @@
-"""Train from Python: begin a run or go on with one. The command `aekit train` is a thin layer over this.
+"""Train from Python: start a run, or resume one. The command `aekit train` is a thin layer over this.
 
 start    settings ─▶ images ─▶ PCA ─▶ budget ─▶ run folder ─▶ trainer ─▶ TrainResult
 resume                        run folder ─▶ images ─▶ trainer ─▶ TrainResult
@@ -29,7 +29,7 @@ from aekit.training.trainer import Epoch, train
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do, known once its images are read."""
+    """What a run is going to do. It is known once the images are read."""
 
     run: Path
     """The run folder."""
@@ -40,7 +40,7 @@ class Plan:
     validation_images: int
     """Images held out."""
     split: str
-    """How the two were told apart, in words."""
+    """How the held-out images were chosen, in words."""
     skipped: tuple[Record, ...]
     """Files that could not be read, with the reason."""
     device: str
@@ -53,23 +53,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run came to; its folder is what `aekit.export` takes."""
+    """Result of a finished run. `aekit.export` takes its folder."""
 
     run: Path
     """The run folder."""
     epoch: int
     """Epoch whose weights are kept, 1 for the first."""
     cost: float
-    """Mean of that epoch's costs, in the objective's unit."""
+    """Mean cost of the batches of that epoch, in the objective's unit."""
     validation: dict[str, float]
-    """Figures on the held-out images with these weights; `mse`, for pixels in [0, 1], is among them. An objective
-    whose codes are stored as uint8 measures the rounded codes."""
+    """Figures on the held-out images with these weights, by name. `mse`, for pixels in [0, 1], is always among them.
+    If an objective stores its codes as uint8, the figures belong to the rounded codes."""
     seconds: float
     """Training time up to that epoch, in seconds, without interruptions."""
     skipped: tuple[Record, ...]
     """Files that could not be read, with the reason."""
     bytes_asked: float | None
-    """Mean bytes of a code that the settings asked for, if they did; compare `validation["bytes"]`."""
+    """Mean bytes of a code that the settings asked for, or None; `validation["bytes"]` is what was reached."""
 
 
 def start(
@@ -89,8 +89,8 @@ def start(
         aekit.export(result.run, "model")
 
     Args:
-        data: a folder, an .npy, .npz or idx file, or a named set; mnist-5k, which needs no download, if None.
-        out: run folder to make; runs/DATA-CODE_DIM, which `runs/latest` then names, if None.
+        data: a folder, an .npy, .npz or idx file, or a named set. None means mnist-5k, which needs no download.
+        out: run folder to make. None means runs/DATA-CODE_DIM, and `runs/latest` then names it.
         config: a TOML file of settings, or the config.json of another run.
         device: auto, cpu, cuda or mps.
         on_plan: called once, before the first step.
@@ -100,12 +100,15 @@ def start(
             `size` ((height, width) or "32x32", pixels), `gray` (bool) and `budget` (seconds, or "5m").
             They go before the file, and the file goes before the preset.
 
-    Returns the figures of the epoch whose weights are kept, and the run folder.
+    Returns the run folder, and the figures of the epoch whose weights are kept.
 
     Raises:
-        OptionError: a setting is unknown, of the wrong type or out of range, or settings exclude each other.
-        SourceError: the images can't be read or are too few.
-        OutputExists: something lies at `out`. OutputError: the run can't be written.
+        OptionError: a setting is unknown, of the wrong type or out of range, settings exclude each other, or the
+            images differ in size or colour and no size or colour was given.
+        SourceError: the images can't be read, are too few, or are all the same.
+        OutputExists: something exists at `out`.
+        OutputError: the run can't be written.
+        CheckpointError: another process trains this run.
         TrainingError: the cost stopped being a number.
         aekit.training.trainer.Interrupted: SIGINT or SIGTERM arrived; the state is saved for `resume`.
     """
@@ -140,13 +143,20 @@ def resume(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> TrainResult:
-    """Go on with a run that was stopped, with its own settings; the callables are those of `start`.
+    """Resume a run that was stopped, with its own settings.
 
     On the CPU, with the same number of threads, the result has the same bits as without the interruption.
 
+    Args:
+        run: run folder; runs/latest means the newest run.
+        device: auto, cpu, cuda or mps.
+        on_plan: called once, before the first step.
+        on_epoch: called after each epoch.
+        on_step: called after each step with the number of steps done.
+
     Raises:
-        CheckpointError: `run` is no run folder, is damaged, its images changed, or another process trains it.
-        OptionError: the device is absent, or the run's settings are out of range.
+        CheckpointError: `run` is not a run folder, is damaged, its images changed, or another process trains it.
+        OptionError: this machine lacks the device, or the run's settings are out of range.
         SourceError: the images can't be read.
         OutputError: the run can't be written.
         TrainingError: the cost stopped being a number.
@@ -162,8 +172,7 @@ def resume(
 
 
 def fit_principal(config: TrainConfig, data: TrainingData) -> Pca:
-    """Fit PCA on the training images: enough components for the network that starts from them and for the baseline
-    of the code's size."""
+    """Fit PCA on the training images, with enough components for the network's start and for the PCA baseline."""
     return Pca.fit(data.train, max(components_wanted(config, data.geometry), config.code_dim))
 
 
@@ -176,7 +185,7 @@ def _train(
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int], None],
 ) -> TrainResult:
-    """Train from `principal`, or from the run's checkpoint if it is None."""
+    """Train from the components `principal`. None means to resume from the run's checkpoint."""
     if principal is not None and not (run.path / PCA).exists():
         principal.leading(run.config.code_dim).save(run.path / PCA)
     if run.path.parent == FOLDER:

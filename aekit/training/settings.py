@@ -1,5 +1,4 @@
-"""The settings of a new run, from options, a file and a preset: an option goes before the file, the file before the
-preset."""
+"""Combine the settings of a new run: options go before the settings file, and the file goes before the preset."""
 
 import difflib
 import re
@@ -23,17 +22,17 @@ MAX_BUDGET = 30 * 86400.0
 SETTINGS = (*(field.name for field in fields(TrainConfig)), "size", "gray", "budget")
 """Every name that a settings file or `aekit.train` accepts."""
 _LENGTH = ("epochs", "steps", "budget")
-"""Settings of which one alone says how long the run is."""
+"""Settings that give the length of a run. Only one of them may be given."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
 class NewRun:
-    """What a new run is asked to do."""
+    """The combined settings of a new run."""
 
     config: TrainConfig
     size: tuple[int, int] | None
-    """Height and width in pixels; None takes those of the images."""
+    """Height and width in pixels; None takes the size of the images."""
     channels: int | None
     """1 for gray, 3 for RGB; None takes what the images have."""
     budget: float | None
@@ -64,7 +63,7 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
 def read_settings(file: Path) -> dict[str, Any]:
     """Read settings from a TOML file, or from the config.json of a run (a name that ends in `.json`).
 
-    Of a run's config.json the images' path is left out: a file from elsewhere does not decide what is read.
+    A path to images in a config.json is left out: a file from elsewhere does not decide what is read.
 
     Raises OptionError if the file is missing, too large or malformed, or has a setting with an unknown name.
     """
@@ -85,7 +84,7 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raise OptionError for the first name that is no setting; the error gives the nearest name."""
+    """Raise OptionError for the first name that is not a setting. The error suggests the nearest name."""
     for name in names:
         if name not in SETTINGS:
             near = difflib.get_close_matches(str(name), SETTINGS, 1, 0.5)
@@ -127,13 +126,13 @@ def _of_run(values: Any, where: str) -> dict[str, Any]:
     if config.get("data") not in NAMES:
         config.pop("data", None)
     config = {name: value for name, value in config.items() if name not in _LENGTH or value}
-    if "steps" in config:  # which go before the epochs
+    if "steps" in config:  # steps go before epochs
         config.pop("epochs", None)
     return {**config, "size": (geometry.height, geometry.width), "gray": geometry.channels == 1}
 
 
 def _without_replaced(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The file's settings without those that only make sense beside a setting that `given` replaces."""
+    """Return the file's settings without the ones that belong to a setting that `given` replaces."""
     dropped = set[str]()
     if any(name in given for name in _LENGTH):
         dropped.update(_LENGTH)

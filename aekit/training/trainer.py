@@ -19,25 +19,25 @@ from aekit.training.networks import Autoencoder, components_wanted, make_network
 from aekit.training.reproducible import StopSignal, flushed_denormals, stop_on_signal
 
 _SAVE_SECONDS = 10.0
-"""Epochs of a small set take a tenth of a second: checkpoints are not written more often than this."""
+"""Least time between two checkpoints, in seconds. An epoch of a small set takes a tenth of a second."""
 _PATIENCE = 0.3
-"""Share of the run without a better validation after which it ends early."""
+"""A run ends early if validation has not improved over this share of the run."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to: a line of metrics.jsonl."""
+    """Figures of an epoch: one line of metrics.jsonl."""
 
     epoch: int
-    """1 for the first."""
+    """Number of the epoch, 1 for the first."""
     cost: float
-    """Average of the batches' costs, as the book prints it."""
+    """Mean cost of the batches, as the book prints it."""
     validation: dict[str, float]
-    """The objective's figures on the held-out images, of the epoch's averaged weights; `mse` is one of them."""
+    """The objective's figures on the held-out images, with the averaged weights if there are any; `mse` is one."""
     images_per_second: float
-    """Training throughput of the epoch."""
+    """Training throughput during the epoch."""
     seconds: float
-    """Since the run began, without the time it lay interrupted."""
+    """Time since the run began, in seconds, without interruptions."""
 
 
 class Interrupted(Exception):
@@ -54,16 +54,26 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Epoch:
-    """Train the run's network and leave its weights in the run folder; returns the epoch they are from.
+    """Train the run's network and write its weights to the run folder. Return the epoch whose weights are kept.
 
-    With `resume` the run goes on from its checkpoint; on the CPU, with the same number of threads, it ends with the
-    same bits as a run that was never interrupted. `principal` are components of the training images, which a network
-    that starts as PCA needs at the start of a run. `on_step` is told the number of steps done.
+    Args:
+        run: the run folder.
+        data: the images of the run.
+        resume: continue from the run's checkpoint. On the CPU, with the same number of threads, the run ends with the
+            same bits as a run that was never interrupted.
+        device: torch device.
+        principal: principal components of the training images. A network that starts as PCA needs them, unless
+            `resume` is given.
+        on_epoch: called after each epoch.
+        on_step: called after each step with the number of steps done.
 
-    Raises TrainingError if the cost stops being a number, Interrupted after SIGINT or SIGTERM, with the state saved,
-    CheckpointError if there is nothing sound to resume or another process trains the run, OutputError if the run
-    can't be written, OptionError if the network can't have its sizes, and ValueError without the components that the
-    network starts from.
+    Raises:
+        TrainingError: the cost stopped being a number.
+        Interrupted: SIGINT or SIGTERM arrived; the state is saved.
+        CheckpointError: there is no sound checkpoint to resume from, or another process trains the run.
+        OutputError: the run can't be written.
+        OptionError: the network can't have the config's sizes.
+        ValueError: `principal` is missing.
     """
     wanted = components_wanted(run.config, data.geometry)
     if wanted and principal is None and not resume:
@@ -78,7 +88,7 @@ def train(
 
 
 class _Recorder:
-    """What is kept of a run while its loop turns: costs, the best weights, and the files they are saved in."""
+    """Run the epochs of a loop, and keep their costs and the best weights in memory and in the run folder."""
 
     def __init__(self, run: Run, loop: TrainLoop) -> None:
         self.run, self.loop = run, loop
@@ -86,7 +96,7 @@ class _Recorder:
         self.cost_sum, self.seconds = 0.0, 0.0
         self.best, self.best_step = math.inf, 0
         self.best_weights: dict[str, Tensor] | None = None
-        """The best weights so far, if they are not in their file yet."""
+        """The best weights so far; None once they are in their file."""
         self.saved = time.monotonic()
 
     def run_epochs(self, stop: StopSignal, on_epoch: Callable[[Epoch], None], on_step: Callable[[int], None]) -> Epoch:
@@ -101,12 +111,12 @@ class _Recorder:
                     self.end_costs(costs)
                     self.save(time.monotonic() - began)
                     raise Interrupted
-            # Costs are looked at once an epoch: reading one each step would wait for the step to finish.
+            # Costs are read once per epoch: reading one in each step would wait for the step to finish.
             self.end_costs(costs)
             speed = sum(map(len, batches)) / (time.monotonic() - epoch_began)
             epoch = self.end_epoch(speed, began)
             on_epoch(epoch)
-            stopped = stop.is_set()  # asked once: a signal between saving and stopping would leave nothing saved
+            stopped = stop.is_set()  # read once: a signal that came after the save would stop the run with no save
             if stopped or time.monotonic() - self.saved > _SAVE_SECONDS:
                 self.save(time.monotonic() - began)
             if stopped:
@@ -118,18 +128,18 @@ class _Recorder:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch whose weights are kept, 1 for the first."""
+        """Number of the epoch whose weights are kept, 1 for the first."""
         return -(-self.best_step // self.loop.per_epoch)
 
     def is_exhausted(self) -> bool:
-        """Whether validation stopped getting better a good while ago."""
+        """Return whether validation has not improved over the last _PATIENCE of the run."""
         return bool(self.loop.config.ema) and self.loop.step - self.best_step > _PATIENCE * self.loop.total
 
     def end_costs(self, costs: list[Tensor]) -> None:
         self.cost_sum += float(torch.stack(costs).cpu().double().sum())
 
     def end_epoch(self, speed: float, began: float) -> Epoch:
-        """Validate, and keep the weights if they are the best; stop a run that diverged."""
+        """Validate, and keep the weights if they are the best so far. Raises TrainingError if the run diverged."""
         loop = self.loop
         number = -(-loop.step // loop.per_epoch)
         cost = self.cost_sum / (loop.step - (number - 1) * loop.per_epoch)
@@ -146,21 +156,22 @@ class _Recorder:
             )
         epoch = Epoch(number, cost, figures, speed, time.monotonic() - began)
         self.epochs.append(asdict(epoch))
-        # The book's run exports its last weights; averaged ones are picked by validation, which a small set needs.
+        # Without averaging, as in the book, the last weights are kept. With it, validation picks the best weights: a
+        # network overfits a small set towards the end.
         if criterion < self.best or not loop.config.ema:
             self.best, self.best_step = min(criterion, self.best), loop.step
             self.best_weights = {name: value.clone() for name, value in loop.exported.state_dict().items()}
         return epoch
 
     def write_best(self) -> None:
-        """Bring the best weights to their file."""
+        """Write the best weights to their file."""
         if self.best_weights is not None:
             state = {"step": self.best_step, "criterion": self.best}
             self.run.save_tensors(WEIGHTS, self.best_weights, state)
             self.best_weights = None
 
     def save(self, seconds: float) -> None:
-        """Bring metrics, best weights and the checkpoint to the disk, the checkpoint last."""
+        """Write the metrics, the best weights and, last, the checkpoint. `seconds` is the training time so far."""
         loop = self.loop
         self.run.write_metrics(self.epochs)
         self.write_best()
@@ -177,7 +188,7 @@ class _Recorder:
         self.saved = time.monotonic()
 
     def restore(self) -> None:
-        """Take the state from the checkpoint. Raises CheckpointError if it does not fit the run."""
+        """Read the state from the checkpoint. Raises CheckpointError if it does not fit the run."""
         loop, where = self.loop, str(self.run.path / CHECKPOINT)
         tensors, state = self.run.load_tensors(CHECKPOINT)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimizer": {}}
@@ -194,7 +205,7 @@ class _Recorder:
             loop.step, self.best_step = int(state["step"]), int(state["best_step"])
             self.best = float(state["best"]) if self.best_step else math.inf
             self.cost_sum, self.seconds = float(state["cost_sum"]), float(state["seconds"])
-            # Not from metrics.jsonl, where a kill between the two files leaves epochs that are to come again.
+            # Not from metrics.jsonl: after a kill between the two writes, it has epochs that will be trained again.
             self.epochs = [asdict(Epoch(**epoch)) for epoch in state["epochs"]]
             if not 0 <= self.best_epoch <= len(self.epochs) <= loop.step <= loop.total:
                 raise ValueError(f"{len(self.epochs)} epochs, the best one {self.best_epoch}, {loop.step} steps")
@@ -208,7 +219,11 @@ class _Recorder:
 
 
 def load_network(run: Run) -> Autoencoder:
-    """The run's network with the weights to export, in evaluation mode."""
+    """Make the run's network with the weights to export, in evaluation mode.
+
+    Raises CheckpointError if the weights are missing, damaged or do not fit, OptionError if the network can't have the
+    config's sizes.
+    """
     weights, _ = run.load_tensors(WEIGHTS)
     network = make_network(run.config, run.geometry)
     check_fit(network, weights, str(run.path / WEIGHTS))

@@ -61,7 +61,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, blobs: TrainingD
     for run in (small, large):
         begin(run, blobs)
     (small.path / WEIGHTS).write_bytes((large.path / WEIGHTS).read_bytes())
-    with pytest.raises(CheckpointError, match=f"the state of run {small.run_id}, found that of run {large.run_id}"):
+    with pytest.raises(
+        CheckpointError, match=f"the state of run {small.run_id}, found the state of run {large.run_id}"
+    ):
         load_network(small)
     small.save_tensors(WEIGHTS, weights(large), {})
     with pytest.raises(CheckpointError, match="network in config"):

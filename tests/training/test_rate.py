@@ -317,7 +317,7 @@ def test_its_codes_are_uint8_unless_asked_for_otherwise(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     np.save("images.npy", made_images(300))
     assert invoke("train", "images.npy", "--bytes", 2, "--epochs", 1, "--out", "run")[0] == 0
-    assert "validation MSE by codes in an archive" in invoke("export", "run")[1]
+    assert "validation MSE of stored codes (uint8)" in invoke("export", "run")[1]
     for name, options, dtype in (("a.npy", (), np.uint8), ("b.npy", ("--dtype", "float32"), np.float32)):
         assert invoke("compress", "images.npy", "--out", name, *options)[0] == 0
         assert np.load(name, allow_pickle=False).dtype == dtype
@@ -331,10 +331,10 @@ def test_codes_larger_than_asked_for_are_told_of(tmp_path: Path, monkeypatch: py
         run = tmp_path / f"run-{told}"
         status, said = invoke("train", tmp_path / "images.npy", "--bytes", 2, "--epochs", 1, "--out", run)
         assert status == 0
-        assert ("bytes a held-out image, where 2 were asked for" in said) == told
+        assert ("bytes on average, but 2 were asked for" in said) == told
 
 
 def test_more_bytes_than_the_numbers_hold_is_an_error() -> None:
     config = make_config("default", objective="rate", options={"bytes": "8"}, code_dim=8, hidden=(8,))
-    with pytest.raises(OptionError, match=r"bytes: expected at most half a byte a number, 4, found 8; give a larger"):
+    with pytest.raises(OptionError, match=r"bytes: expected at most half a byte per number, 4, found 8; give a larger"):
         make_network(config, Geometry(8, 8, 1))

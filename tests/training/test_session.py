@@ -153,6 +153,5 @@ def test_the_registry_has_the_facts_of_the_objective(name: str) -> None:
     assert {field.rstrip("_"): value for field, value in vars(made).items()} == {
         option.name: option.default for option in entry.options
     }
-    assert made.has_prior == entry.has_prior
     assert objective_facts(name) is entry
     assert not objective_facts("of a later version").stores_uint8_only

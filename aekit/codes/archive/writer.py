@@ -50,9 +50,6 @@ class ArchiveWriter:
     block the file holds whole blocks alone, which `container.scan` finds again.
     """
 
-    dtype = "uint8"
-    """Type of the stored codes."""
-
     def __init__(self, file: BinaryIO, bundle: Bundle, *, named: bool) -> None:
         self._file, self._bundle, self._named = file, bundle, named
         self._tables = read_tables(bundle).tables

@@ -1,4 +1,4 @@
-"""The autoencoder that every network and every objective come together in."""
+"""The autoencoder: the two halves of a network, joined with an objective."""
 
 from abc import ABC, abstractmethod
 
@@ -8,19 +8,19 @@ from aekit.training.objectives.objective import Objective
 
 
 class Foldable(nn.Module, ABC):
-    """Half of a network that has a form with fewer operations."""
+    """An encoder or decoder that can be rewritten with fewer operations."""
 
     @abstractmethod
     def folded(self) -> nn.Module:
-        """A module that computes the same."""
+        """Return a module that computes the same function in fewer operations."""
 
 
 class Autoencoder(nn.Module):
-    """A network's two halves between the maps of its objective; all of it is exported.
+    """An encoder and a decoder, with the maps of an objective before and after them. Export includes the maps.
 
     x ─ objective.prepare ─ encoder ─ objective.latent ─▶ z ─ decoder ─ objective.image ─▶ x_hat
 
-    The latent is in the network's own units; export brings it to code units.
+    The latent is in the network's own units; export converts it to code units.
     """
 
     def __init__(
@@ -29,28 +29,28 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.objective = encoder, decoder, objective
         self.learned = learned
-        """What the objective learns for itself, such as how likely each latent is; no part of the exported graphs."""
+        """The objective's own learned module, such as the probabilities of latents, or None. It is not exported."""
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images [n, C, H, W] in [0, 1] to latents [n, D]."""
+        """Map images [n, C, H, W] in [0, 1] to latents [n, D]."""
         return self.objective.latent(self.features(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents [n, D] to images [n, C, H, W]; values may leave [0, 1], where the exported graph clips them."""
+        """Map latents [n, D] to images [n, C, H, W]. Values may lie outside [0, 1]; the exported graph clips them."""
         return self.objective.image(self.outputs(z))
 
     def features(self, x: Tensor) -> Tensor:
-        """The encoder's own outputs for images, before the objective makes latents of them."""
+        """Return the encoder's outputs for images, float32, before the objective turns them into latents."""
         features: Tensor = self.encoder(self.objective.prepare(x))
-        return features.float()  # objectives compute in full precision whatever the products were done in
+        return features.float()  # objectives compute in float32 even if matrix products are bfloat16
 
     def outputs(self, z: Tensor) -> Tensor:
-        """The decoder's own outputs for latents, before the objective makes images of them."""
+        """Return the decoder's outputs for latents, float32, before the objective turns them into images."""
         outputs: Tensor = self.decoder(z)
         return outputs.float()
 
     def folded(self) -> "Autoencoder":
-        """The same function in fewer operations, for export."""
+        """Return an autoencoder that computes the same function in fewer operations, for export."""
         return Autoencoder(_folded(self.encoder), _folded(self.decoder), self.objective)
 
 

@@ -1,4 +1,4 @@
-"""Make the network a config describes."""
+"""Make the network that a config describes, and check its size first."""
 
 import torch
 from torch import nn
@@ -17,10 +17,10 @@ MAX_WEIGHT_BYTES = 2**31 - 2**20
 
 
 def make_network(config: TrainConfig, geometry: Geometry, principal: Pca | None = None) -> Autoencoder:
-    """Make the network that a config describes; the config's seed decides its first weights.
+    """Make the network that a config describes. The config's seed decides its first weights.
 
-    `principal` are components of the training images, which the residual network starts from. Without them its
-    weights are only placeholders for saved ones.
+    `principal` are components of the training images. The residual network starts from them; without them its weights
+    are placeholders until saved weights are loaded.
 
     Raises OptionError if the network can't have these sizes, or would be too large (see check_size).
     """

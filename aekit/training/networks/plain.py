@@ -1,4 +1,4 @@
-"""Plain networks, which start from chance: fully connected layers, the book's among them, and convolutions."""
+"""Networks that start from random weights: fully connected layers (such as the book's network), and convolutions."""
 
 import math
 from itertools import pairwise
@@ -12,7 +12,7 @@ from aekit.training.config import TrainConfig
 
 
 def mlp(config: TrainConfig, geometry: Geometry, outputs: int, _: Pca | None) -> tuple[nn.Module, nn.Module]:
-    """Fully connected layers: pixels → hidden … → code, and back through the same sizes."""
+    """Make an encoder and a decoder of fully connected layers: pixels → hidden … → code, and back in reverse."""
     image_shape = (geometry.channels, geometry.height, geometry.width)
     squash: list[nn.Module] = [nn.Sigmoid()] if config.squash else []
     encoder = [nn.Flatten(), *_layers((geometry.pixels, *config.hidden, outputs)), *squash]
@@ -21,7 +21,7 @@ def mlp(config: TrainConfig, geometry: Geometry, outputs: int, _: Pca | None) ->
 
 
 def _layers(sizes: tuple[int, ...]) -> list[nn.Module]:
-    """Linear layers of these sizes with GELUs between them, none after the last."""
+    """Make linear layers of these sizes with a GELU between each two."""
     modules: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         modules += [nn.Linear(inputs, outputs), nn.GELU()]
@@ -29,17 +29,17 @@ def _layers(sizes: tuple[int, ...]) -> list[nn.Module]:
 
 
 _SMALLEST = 8
-"""Stages are added until the longer side is at most this."""
+"""Stages are added until the longer side is at most this many pixels."""
 
 
 class _Residual(nn.Module):
-    """x + conv(gelu(conv(gelu(x)))): He et al. 2016, pre-activation; no normalisation to keep in step at export."""
+    """x + conv(gelu(conv(gelu(x)))): a pre-activation block (He et al. 2016) without normalisation."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)  # begins as the identity, so that depth costs no stability
+        nn.init.zeros_(self.second.weight)  # the block starts as the identity, so a deep network trains stably
         self.gelu = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,14 +48,18 @@ class _Residual(nn.Module):
 
 
 def conv(config: TrainConfig, geometry: Geometry, outputs: int, _: Pca | None) -> tuple[nn.Module, nn.Module]:
-    """Strided convolutions down, a linear layer to the code, and nearest-neighbour resizing with convolutions up.
+    """Make a convolutional encoder and decoder.
 
-    Each stage halves the sides (rounding up); resizing before a convolution leaves no checkerboard (Odena et al. 2016).
+    The encoder has strided convolutions and a linear layer to the code. Each stage halves the sides, rounding up. The
+    decoder enlarges by nearest-neighbour resizing followed by a convolution, which leaves no checkerboard pattern
+    (Odena et al. 2016).
+
+    Raises OptionError if the config gives no stages, or more stages than the image can be halved.
     """
     widths = config.hidden
     if not widths:
         raise OptionError("--hidden", expected="channels of the conv network's stages, such as 32,64", found="none")
-    # Halving goes on until little is left to the linear layer, which would otherwise hold nearly all the weights.
+    # Without enough halvings, the linear layer would have nearly all the weights.
     halvings = math.ceil(math.log2(max(geometry.height, geometry.width) / _SMALLEST))
     widths += (widths[-1],) * (halvings - len(widths))
     sides = [(geometry.height, geometry.width)]

@@ -1,14 +1,14 @@
-"""The default network: a linear autoencoder that starts as PCA, with residual perceptrons that learn what PCA can't.
+"""The default network: a linear autoencoder that starts as PCA, plus residual perceptrons that correct it.
 
     c = basis · (x − mean)                      principal coefficients, [n, Q]; the basis stays fixed
     z = c₁..D / s₁..D + f(c / whitening)        latents in units of their standard deviation
     ĉ = s · z + reach · g(z)
     x̂ = mean + basisᵀ · ĉ
 
-f and g are pre-norm residual perceptrons (He et al. 2016; Xiong et al. 2020) whose last layers start at zero, so that
-the first step already does what PCA does. They see and give coefficients, not pixels: neighbouring pixels are so alike
-that a rate at which small differences are learned makes the large ones diverge, and on sets of a few thousand images
-networks on pixels never came below PCA.
+f and g are pre-norm residual perceptrons (He et al. 2016; Xiong et al. 2020). Their last layers start at zero, so the
+network starts as PCA. Their inputs and outputs are principal coefficients, not pixels. Neighbouring pixels are strongly
+correlated: a learning rate that is high enough for their small differences makes the large common part diverge.
+Networks on pixels never reached a lower error than PCA on sets of a few thousand images.
 """
 
 import numpy as np
@@ -25,15 +25,15 @@ from aekit.training.config import TrainConfig
 from aekit.training.networks.autoencoder import Foldable
 
 _COMPONENTS = 512
-"""Principal coefficients that the perceptrons see and give; more where the code is larger than half of it."""
+"""Number of principal coefficients that the perceptrons take and return, or twice the code's size if that is more."""
 _MOST_BASIS = 2**25
-"""Values of the basis at most, components × pixels: 128 MB of float32."""
+"""Largest number of values in the basis, components × pixels: 128 MB of float32."""
 _WHITEN = 0.5
-"""Exponent by which coefficients are brought to like sizes for the encoder: 0 leaves them, 1 whitens."""
+"""How strongly the encoder equalises the sizes of coefficients, as an exponent: 0 leaves them, 1 whitens them fully."""
 
 
 class _Block(nn.Module):
-    """x + linear(gelu(linear(norm(x)))); begins as the identity."""
+    """x + linear(gelu(linear(norm(x)))). It starts as the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _Block(nn.Module):
 
 
 class _Perceptron(nn.Module):
-    """inputs → width → residual blocks → outputs; the output layer begins at zero."""
+    """inputs → width → residual blocks → outputs. The output layer starts at zero."""
 
     def __init__(self, inputs: int, outputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -65,11 +65,11 @@ class _Perceptron(nn.Module):
 
 
 class _Encoder(Foldable):
-    """Images to latents: the scaled principal coefficients plus what the perceptron adds."""
+    """Images to latents: the scaled principal coefficients plus the perceptron's output."""
 
     mean: Tensor
     whitened: Tensor
-    """The basis with the whitening already in it: a factor an image and coefficient less."""
+    """The basis multiplied by the whitening factors, [components, pixels], so that a step need not multiply by them."""
     scale: Tensor
 
     def __init__(self, basis: "_Basis", code_dim: int, outputs: int, widths: tuple[int, ...]) -> None:
@@ -89,7 +89,7 @@ class _Encoder(Foldable):
         return out
 
     def folded(self) -> nn.Module:
-        """The basis multiplied into the first layers: one product with the pixels for each, and no other."""
+        """Multiply the basis into the first layer and into the shortcut, so that both take pixels directly."""
         first = self.perceptron.first
         weight = first.weight @ self.whitened
         rows = pad(self.whitened[: self.linear_dim] * self.scale[:, None], (0, 0, 0, self.outputs - self.linear_dim))
@@ -107,7 +107,7 @@ class _Decoder(Foldable):
 
     mean: Tensor
     reachable: Tensor
-    """The basis with the reach already in it."""
+    """The basis multiplied by the reach of each coefficient, [components, pixels]."""
     scale: Tensor
 
     def __init__(
@@ -127,7 +127,7 @@ class _Decoder(Foldable):
         return x_hat.unflatten(1, self.image_shape)
 
     def folded(self) -> nn.Module:
-        """The basis multiplied into the last layers."""
+        """Multiply the basis into the last layer and into the shortcut, so that both return pixels directly."""
         last, code_dim = self.perceptron.last, self.perceptron.first.in_features
         out = self.reachable.T
         columns = pad(out[:, : self.linear_dim] * self.scale, (0, code_dim - self.linear_dim))
@@ -141,7 +141,7 @@ class _Decoder(Foldable):
 
 
 class _Folded(nn.Module):
-    """shortcut(x) + last(gelu(norm(blocks(first(x))))): either half, its basis folded away."""
+    """shortcut(x) + last(gelu(norm(blocks(first(x))))): an encoder or decoder with its basis folded into the layers."""
 
     def __init__(
         self,
@@ -163,28 +163,31 @@ class _Folded(nn.Module):
 
 
 class _Basis:
-    """Principal components brought to a fixed number, with the scales that go with them."""
+    """A fixed number of principal components and their scales; those that `principal` lacks are zero."""
 
     def __init__(self, principal: Pca | None, components: int, geometry: Geometry) -> None:
         self.mean = torch.zeros(geometry.pixels)
         self.components = torch.zeros(components, geometry.pixels)
         self.scales = torch.ones(components)
         if principal is not None:
-            found = len(principal.scales[:components])  # fewer than asked for, on a set of few images
+            fitted = len(principal.scales[:components])  # a set of few images has fewer than `components`
             self.mean = _channels_first(principal.mean[None], geometry)[0]
-            self.components[:found] = _channels_first(principal.components[:found], geometry)
-            # Directions in which the images hardly differ must not be blown up.
+            self.components[:fitted] = _channels_first(principal.components[:fitted], geometry)
+            # A lower bound, because dividing by a tiny scale would amplify directions in which images hardly differ.
             least = float(principal.scales[0]) * 1e-3 + 1e-12
             self.scales.fill_(least)
-            self.scales[:found] = torch.from_numpy(principal.scales[:found]).clamp(min=least)
+            self.scales[:fitted] = torch.from_numpy(principal.scales[:fitted]).clamp(min=least)
 
     def whitening(self) -> Tensor:
-        """Factors that bring coefficients to like sizes, their mean square to 1."""
+        """Return factors, [components], that equalise the sizes of coefficients and set their mean square to 1."""
         factors = self.scales**-_WHITEN
         return factors / (factors * self.scales).square().mean().sqrt()
 
     def reach(self, code_dim: int) -> Tensor:
-        """How far a perceptron output of 1 moves each coefficient: no further than the last one that is in the code."""
+        """Return how far a perceptron output of 1 moves each coefficient, [components].
+
+        It is the coefficient's scale, limited to the scale of the last coefficient in the code.
+        """
         last = self.scales[min(code_dim, len(self.scales) - 1)]
         return torch.minimum(self.scales, last)
 
@@ -207,7 +210,10 @@ def components_wanted(config: TrainConfig, geometry: Geometry) -> int:
 def residual(
     config: TrainConfig, geometry: Geometry, outputs: int, principal: Pca | None
 ) -> tuple[nn.Module, nn.Module]:
-    """Both halves; `hidden` holds the width of each residual block, all alike."""
+    """Make the encoder and the decoder. The config's `hidden` gives the width of each residual block.
+
+    Raises OptionError if there are no blocks or their widths differ.
+    """
     widths = config.hidden
     if not widths or len(set(widths)) != 1:
         raise OptionError("--hidden", expected="blocks of one width, such as 512,512", found=str(list(widths)))
@@ -220,7 +226,7 @@ def residual(
 
 
 def _channels_first(rows: npt.NDArray[np.float32], geometry: Geometry) -> Tensor:
-    """Rows of pixels in the order of images [H, W, C], which PCA is fitted on, in that of the network's [C, H, W]."""
+    """Reorder rows of pixels from [H, W, C], the order that PCA was fitted in, to [C, H, W], the network's order."""
     return torch.from_numpy(rows).unflatten(1, geometry.shape).permute(0, 3, 1, 2).flatten(1)
 
 

@@ -1,4 +1,4 @@
-"""Denoising: take the noise away again (Vincent, Larochelle, Bengio & Manzagol 2008; Vincent et al. 2010)."""
+"""Denoising: remove noise from images (Vincent, Larochelle, Bengio & Manzagol 2008; Vincent et al. 2010)."""
 
 from dataclasses import dataclass
 
@@ -19,22 +19,24 @@ class Denoising(Objective):
     x̃ = x + strength · N(0, 1), clipped to [0, 1]     gaussian
     x̃ = x with a share `strength` of pixels at 0       masking
     x̃ = x with a share `strength` of pixels at 0 or 1  salt-and-pepper
-    x̃ = x sheared, scaled and shifted a little         warp; `strength` 1 moves it as training's augmentation does
+    x̃ = x sheared, scaled and shifted a little         warp; `strength` 1 warps as much as augmentation does
     """
 
     noise: str = "gaussian"
+    """Kind of noise: gaussian, masking, salt-and-pepper or warp."""
     strength: float = 0.5
+    """Standard deviation (gaussian), share of pixels (masking, salt-and-pepper), or factor on the size of a warp."""
 
     def __post_init__(self) -> None:
         if self.noise not in _NOISES:
             raise OptionError("noise", expected=" or ".join(_NOISES), found=repr(self.noise))
         if not 0 < self.strength <= (10 if self.noise in ("gaussian", "warp") else 1):
             raise OptionError(
-                "strength", expected="a deviation, or a share of pixels up to 1", found=str(self.strength)
+                "strength", expected="a standard deviation, or a share of pixels up to 1", found=str(self.strength)
             )
 
     def corrupt(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """A noisy copy of images [n, C, H, W]; colour channels of a pixel are masked together."""
+        """Return a noisy copy of images [n, C, H, W]. All colour channels of a pixel are masked together."""
         if self.noise == "warp":
             return warp(x.clone(), 1.0, rng, self.strength)
         if self.noise == "gaussian":
@@ -47,10 +49,10 @@ class Denoising(Objective):
         return torch.where(hit, pepper.to(x.dtype), x)
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """The clean images' mean squared error of a noisy batch."""
+        """Return the mean squared error between clean images and the reconstructions of their noisy copies."""
         return clipped_mse(network.decode(network.encode(self.corrupt(x, rng))), x)
 
     def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """The error of clean images, and of noisy ones against their clean originals."""
+        """Return `mse` for clean inputs, and `denoised_mse` for noisy inputs compared with the clean images."""
         denoised = network.decode(network.encode(self.corrupt(x, rng)))
         return {**super().validate(network, x, rng), "denoised_mse": float(clipped_mse(denoised, x))}

@@ -1,4 +1,4 @@
-"""What an objective is: the cost of a batch, and the maps it puts around a network's halves."""
+"""The base class of objectives: the cost of a batch, and the maps around a network's encoder and decoder."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
@@ -8,37 +8,38 @@ from torch import Tensor, nn
 
 
 class Network(Protocol):
-    """What an objective asks of the network that it trains; aekit.training.networks.Autoencoder has it."""
+    """The interface that an objective needs of a network. aekit.training.networks.Autoencoder implements it."""
 
     learned: nn.Module | None
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images [n, C, H, W] in [0, 1] to latents [n, D]."""
+        """Map images [n, C, H, W] in [0, 1] to latents [n, D]."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents [n, D] to images [n, C, H, W]."""
+        """Map latents [n, D] to images [n, C, H, W]."""
 
     def features(self, x: Tensor) -> Tensor:
-        """Outputs of the encoder before the objective turns them into latents."""
+        """Return the encoder's outputs before the objective turns them into latents."""
 
     def outputs(self, z: Tensor) -> Tensor:
-        """Outputs of the decoder before the objective turns them into images."""
+        """Return the decoder's outputs before the objective turns them into images."""
 
 
 class Objective(ABC):
-    """Base of all objectives. Only `loss` has no default; a subclass overrides what differs.
+    """Base of all objectives. A subclass must define `loss` and may override the rest.
 
     A subclass is a frozen dataclass. Its fields are the options of its entry in aekit.registry, with the same defaults.
     """
 
     @property
     def has_prior(self) -> bool:
-        """Whether latents are pulled towards N(0, I), so that a draw from it decodes to a likely image."""
+        """Whether training pulls latents towards N(0, I), so that a random draw decodes to a likely image."""
         return False
 
     @property
     def suggested_code_dim(self) -> int | None:
-        """Numbers in a code that suit the options, used if neither user nor preset says; None if any number does."""
+        """Numbers in a code that suit the options, used if neither the user nor the preset sets code_dim; None if the
+        options do not suggest any."""
         return None
 
     @property
@@ -47,33 +48,38 @@ class Objective(ABC):
         return None
 
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> nn.Module | None:
-        """Make the module that the objective itself learns, or None.
+        """Make the module that the objective itself learns, or return None.
 
-        It is trained, averaged and saved with the network, as `network.learned`, and is left out of the graphs.
+        It becomes `network.learned`. It is trained, averaged and saved with the network, but not exported.
         `deviations`, shape [code_dim], are the standard deviations of the principal coefficients that the network
         starts from, for pixels in [0, 1]; None if the network does not start from PCA.
         """
         return None
 
     def encoder_outputs(self, code_dim: int) -> int:
-        """Numbers the encoder gives an image, for a code of `code_dim`."""
+        """Return how many numbers the encoder returns for each image, given the size of the code.
+
+        Raises OptionError if the options do not allow this size.
+        """
         return code_dim
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Images [n, C, H, W] in [0, 1] to what the encoder takes; part of the exported encoder."""
+        """Map images [n, C, H, W] in [0, 1] to the encoder's inputs. Part of the exported encoder."""
         return x
 
     def latent(self, features: Tensor) -> Tensor:
-        """The encoder's outputs to latents [n, D], without chance; part of the exported encoder."""
+        """Map the encoder's outputs to latents [n, D], without chance. Part of the exported encoder."""
         return features
 
     def image(self, outputs: Tensor) -> Tensor:
-        """The decoder's outputs to images; part of the exported decoder."""
+        """Map the decoder's outputs to images [n, C, H, W]. Part of the exported decoder."""
         return outputs
 
     def code_scale(self, network: Network) -> Tensor | None:
-        """Return the code units in a latent of 1, shape [code_dim], if training rounded latents to codes; code 128 is
-        the latent 0. None means that export calibrates the units on the latents of the training images."""
+        """Return the number of code units in a latent of 1, shape [code_dim], if training rounded latents to codes.
+
+        The latent 0 is then the code 128. None means that export calibrates the units on the training images.
+        """
         return None
 
     def steer(self, network: Network, x: Tensor, share: float) -> None:  # noqa: B027 - most have nothing to steer
@@ -84,28 +90,32 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """A scalar to minimise, for images [n, C, H, W] in [0, 1]; all chance comes from `rng`.
+        """Return the cost of images [n, C, H, W] in [0, 1], a scalar to minimise.
 
-        `progress` is the share of the run that is done, 0 to 1.
+        All chance comes from `rng`. `progress` is the share of the run that is done, 0 to 1.
         """
 
     def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """Figures on held-out images, each a mean over them; `mse` of the reconstruction, clipped, is among them."""
+        """Return figures on held-out images [n, C, H, W], each a mean over them, by name.
+
+        `mse`, of the reconstruction clipped to [0, 1], is always among them.
+        """
         return {"mse": float(clipped_mse(network.decode(network.encode(x)), x))}
 
 
 def clipped_mse(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Mean squared error of x_hat clipped to [0, 1], as the exported graph clips it.
+    """Return the mean squared error of x_hat clipped to [0, 1], as the exported graph clips it.
 
-    The gradient is that of the clipped error too, passed straight through the clip: no pull where clipping already
-    makes the pixel right, and the full pull everywhere else.
+    The gradient is computed from the clipped error and passed straight through the clip. It is zero where clipping
+    makes the pixel right, and it does not vanish at other clipped pixels.
     """
     error: Tensor = _ClippedError.apply(x_hat, x)
     return error
 
 
 class _ClippedError(torch.autograd.Function):
-    """Written out, because as torch's own operations it would go over the pixels seven times instead of four."""
+    """The function of clipped_mse. It passes over the pixels four times; torch's own operations would do so seven
+    times."""
 
     @staticmethod
     def forward(ctx: Any, x_hat: Tensor, x: Tensor) -> Tensor:

@@ -13,5 +13,5 @@ class Plain(Objective):
     """cost = mean over images and pixels of (x − x̂)², pixels in [0, 1]."""
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """The mean squared error of a batch."""
+        """Return the mean squared error of a batch."""
         return clipped_mse(network.decode(network.encode(x)), x)

@@ -1,17 +1,19 @@
 """Rate and distortion: the fewest bits for an error, or the least error for a size (Ballé et al. 2017, 2018).
 
-    cost = bits a pixel + λ · 255² · mean squared error,  pixels in [0, 1]
+    cost = bits per pixel + λ · 255² · mean squared error,  pixels in [0, 1]
 
-The latent is rounded to a grid, a step of its own for each dimension, and each of its numbers costs −log2 of its
-probability, which a mixture of logistics gives (as in Salimans et al. 2017, for latents) that is learned with the
-network. Rounding has no gradient. So the bits are those of the latent with uniform noise of a step's width, whose
-density at the grid's points is the rounded latent's probability (Ballé et al. 2017), and the decoder is given the
-rounded latent, with the gradient passed straight through (Minnen & Singh 2020). Export keeps the grid: a step is a
-code. A network that starts as PCA starts here as transform coding: principal coefficients, all with the step that is
-best for λ.
+The latent is rounded to a grid. Each dimension has its own step. Each rounded number costs −log2 of its probability.
+A mixture of logistics gives the probability (Salimans et al. 2017 use it for pixels); it is learned with the network.
 
-With a size asked for, λ is the multiplier of a constraint: it rises while held-out images take less and falls while
-they take more, until they take that (dual ascent).
+Rounding has no gradient, so training replaces it in two ways. The bits are computed for the latent with uniform noise
+of one step's width; the noisy latent's density at a grid point equals the rounded latent's probability (Ballé et al.
+2017). The decoder gets the rounded latent, and the gradient passes straight through the rounding (Minnen & Singh 2020).
+
+Export keeps the grid: one step is one code. A network that starts as PCA starts as transform coding: it codes principal
+coefficients, all with the step that is best for λ.
+
+If the user asks for a size, λ is the multiplier of a constraint (dual ascent). λ rises while held-out images take fewer
+bytes than asked for, and falls while they take more.
 """
 
 import math
@@ -25,32 +27,33 @@ from aekit.errors import OptionError
 from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 _COMPONENTS = 3
-"""Logistics in the mixture of a dimension."""
+"""Number of logistics in the mixture of each dimension."""
 _STEPS = 4.0
-"""Steps of the grid that a latent of 1 is before training, where the network starts from chance."""
+"""Initial number of grid steps in a latent of 1, for a network that starts from random weights."""
 _FEWEST_STEPS = 0.25
-"""The same at least: a dimension whose latents all round to 0 would learn nothing."""
+"""Least initial number of grid steps in a latent of 1. With fewer, all latents of a dimension would round to 0, and the
+dimension would learn nothing."""
 _LEVELS = 256
-"""Values of a code; beyond the ends of their range latents are clipped, in training as in the exported graph."""
+"""Number of values of a code. Latents outside the range are clipped, in training and in the exported graph."""
 _RARE = 2.0**-30
-"""Probabilities below this count as this: what a float32 difference of two sigmoids can tell from nothing."""
+"""Least probability that the cost uses. Smaller ones are lost in the difference of two float32 sigmoids."""
 _LAMBDA = 5e-4
-"""Where neither λ nor a size is given: digits of 28×28 pixels take about 13 bytes."""
+"""Default of λ if neither λ nor a size is given. Digits of 28×28 pixels then take about 13 bytes."""
 _NUMBERS = 3.0
-"""Numbers in a code for each byte asked for. Those that round to few values cost more than they give while the network
-learns: with twice as many, codes became a tenth larger at the same error."""
+"""Suggested numbers in a code for each byte asked for. With twice as many, codes became a tenth larger at the same
+error: numbers that round to few values cost more during training than they improve."""
 _AIM = 0.99
-"""Share of the size asked for that λ is found for: other images and the coder's tables take up to a per cent more."""
+"""Share of the requested size that steering aims at. New images and the coder's tables take up to 1 % more."""
 _STEER = 40.0
-"""How fast λ follows: over a share s of the run, a size wrong by the factor f changes it by f**(_STEER · s)."""
+"""Speed of steering. If the size is wrong by the factor f, λ changes by f**(_STEER · s) over the share s of a run."""
 _MOST_CHANGE = 0.1
-"""Of log λ at a time."""
+"""Largest change of log λ in one call of `steer`."""
 _OVER = 4
-"""A size above the one asked for by the factor f makes weights count as worse by f**_OVER."""
+"""Penalty on weights whose codes are too large: a size f times the requested one multiplies the error by f**_OVER."""
 
 
 class LatentModel(nn.Module):
-    """The grid that latents are rounded to, how likely its points are, and the weight of an error against bits."""
+    """The learned part of the cost: the grid that latents are rounded to, the probabilities of its points, and λ."""
 
     def __init__(self, scale: Tensor, weight: float) -> None:
         super().__init__()
@@ -58,21 +61,25 @@ class LatentModel(nn.Module):
         self.shares = nn.Parameter(torch.zeros(len(scale), _COMPONENTS))
         self.means = nn.Parameter(scale[:, None] * torch.linspace(-1, 1, _COMPONENTS))
         self.log_widths = nn.Parameter((scale[:, None] / 2).log().repeat(1, _COMPONENTS))
-        # A parameter, so that it is averaged and saved with the others, but no gradient moves it.
+        # λ is a parameter so that it is averaged and saved with the others. It needs no gradient: steer moves it.
         self.log_lambda = nn.Parameter(torch.tensor(math.log(weight)), requires_grad=False)
 
     @property
     def scale(self) -> Tensor:
-        """Steps of the grid in a latent of 1, [D]."""
+        """Number of grid steps in a latent of 1, [D]."""
         return self.log_scale.exp()
 
     def steps(self, z: Tensor) -> Tensor:
-        """Latents [n, D] in steps of the grid, not rounded, where codes can follow."""
+        """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
         return (z * self.scale).clamp(-_LEVELS // 2, _LEVELS // 2 - 1)
 
     def bits(self, steps: Tensor) -> Tensor:
-        """Mean over images of the bits of latents [n, D] in steps: of the interval of one step around each number."""
-        away = (steps.unsqueeze(-1) - self.means).abs()  # both tails are alike; the lower one's floats are the finer
+        """Return the mean bits per image of latents [n, D] in grid steps, a scalar.
+
+        The probability of a number is the mixture's mass in the interval of one step around it.
+        """
+        # Both tails of a logistic are alike; floats are more precise in the lower one.
+        away = (steps.unsqueeze(-1) - self.means).abs()
         narrow = (-self.log_widths).exp()
         interval = ((0.5 - away) * narrow).sigmoid() - ((-0.5 - away) * narrow).sigmoid()
         probability = (interval * self.shares.softmax(-1)).sum(-1)
@@ -81,12 +88,16 @@ class LatentModel(nn.Module):
 
 @dataclass(frozen=True)
 class Rate(Objective):
-    """cost = bits a pixel + λ · 255² · mean squared error; bits as an entropy coder with one table a number takes."""
+    """cost = bits per pixel + λ · 255² · mean squared error.
+
+    The bits are those of an entropy coder that has one table for each number of the code.
+    """
 
     lambda_: float = 0.0
-    """λ, bits a pixel for an error of 1 in levels of 255 squared; 0 takes 0.0005 unless `bytes` is given."""
+    """λ: bits per pixel that an error of 1 is worth, as a mean of squared levels of 0 to 255. 0 means 0.0005, or, with
+    `bytes`, the λ that reaches the size."""
     bytes: float = 0.0
-    """Bytes that a code shall take, for which λ is then found; 0 leaves it at the λ given."""
+    """Mean bytes that a code should take; training finds the λ that reaches them. 0 asks for no size."""
 
     def __post_init__(self) -> None:
         if self.lambda_ and self.bytes:
@@ -94,40 +105,40 @@ class Rate(Objective):
         if self.lambda_ and not 1e-8 <= self.lambda_ <= 10:
             raise OptionError("lambda", expected="1e-08 to 10, such as 0.0005", found=f"{self.lambda_:g}")
         if self.bytes and not 0.1 <= self.bytes <= 65536:
-            raise OptionError("bytes", expected="0.1 to 65536 an image", found=f"{self.bytes:g}")
+            raise OptionError("bytes", expected="0.1 to 65536 per image", found=f"{self.bytes:g}")
 
     @property
     def suggested_code_dim(self) -> int | None:
-        """About two to four bits a number, for the size asked for."""
+        """Numbers in a code for the requested size, about two to four bits each; None if no size is requested."""
         return max(4, math.ceil(_NUMBERS * self.bytes)) if self.bytes else None
 
     @property
     def bytes_asked(self) -> float | None:
-        """The option `bytes`, or None without it."""
+        """The option `bytes`, or None if it is not given."""
         return self.bytes or None
 
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> LatentModel:
-        """The model of the latents. Raises OptionError if so many numbers can't take the bytes asked for."""
+        """Make the model of the latents. Raises OptionError if codes of this size can't take the requested bytes."""
         if self.bytes > code_dim / 2:
             raise OptionError(
-                "bytes", expected=f"at most half a byte a number, {code_dim / 2:g}", found=f"{self.bytes:g}",
+                "bytes", expected=f"at most half a byte per number, {code_dim / 2:g}", found=f"{self.bytes:g}",
                 fix="give a larger --code-dim",
             )  # fmt: skip
         weight = self.lambda_ or _LAMBDA
         if deviations is None:
             return LatentModel(torch.full((code_dim,), _STEPS), weight)
-        # A step Δ adds Δ²/12 to the squared error of a coefficient and log2(1/Δ) to its bits. At the best one the
-        # derivatives of the cost cancel: λ · 255² · Δ²/6 = channels · log2(e).
+        # A step Δ adds Δ²/12 to the squared error of a coefficient and log2(1/Δ) to its bits. At the best step the
+        # derivatives of the two parts of the cost cancel: λ · 255² · Δ²/6 = channels · log2(e).
         slope = 6 * channels * math.log2(math.e) / 255**2
         step = _step_of_size(8 * self.bytes, deviations) if self.bytes else math.sqrt(slope / weight)
         return LatentModel((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
 
     def code_scale(self, network: Network) -> Tensor:
-        """Steps of the grid in a latent of 1, [D]."""
+        """Return the number of grid steps in a latent of 1, [D]: one step is one code unit."""
         return _model(network).scale.detach()
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """The cost of a batch, with noise for the bits and rounding for the error."""
+        """Return the cost of a batch: bits of the noisy latent, error of the rounded latent."""
         model = _model(network)
         steps = model.steps(network.features(x))
         noise = torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
@@ -136,19 +147,25 @@ class Rate(Objective):
         return _cost(model, model.bits(steps + noise), error, x)
 
     def steer(self, network: Network, x: Tensor, share: float) -> None:
-        """Move λ, if it is to be found, by the size of the codes of held-out images; `share` of the run has passed
-        since the last time."""
+        """Adjust λ by the size of the codes of held-out images, if a size is requested.
+
+        `share` is the share of the run that has passed since the last call.
+        """
         if not self.bytes:
             return
         model = _model(network)
         steps = model.steps(network.features(x)).round()
-        asked, found = 8 * _AIM * self.bytes, model.bits(steps)
-        change = _STEER * share * (asked / found.clamp(min=asked / 8)).log()
+        target_bits, bits = 8 * _AIM * self.bytes, model.bits(steps)
+        change = _STEER * share * (target_bits / bits.clamp(min=target_bits / 8)).log()
         model.log_lambda.add_(change.clamp(-_MOST_CHANGE, _MOST_CHANGE))
 
     def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """The error of rounded latents, their bytes an image, the cost's with noise, and what is best: the cost or,
-        with a size asked for, the error, made worse where that size is exceeded."""
+        """Return figures of the rounded latents, as means over images.
+
+        `mse` is their error, `bytes` the size of a code, `noisy_bytes` the size that the training cost sees, `lambda`
+        is λ. `loss` ranks weights: it is the cost or, if a size is requested, the error with a penalty for codes that
+        are too large.
+        """
         model = _model(network)
         steps = model.steps(network.features(x))
         rounded = steps.round()
@@ -163,9 +180,9 @@ class Rate(Objective):
 
 
 def _step_of_size(bits: float, deviations: Tensor) -> float:
-    """The step with which independent Gaussians of these deviations, [D], take so many bits, about."""
+    """Return the step, approximately, at which independent Gaussians with these deviations, [D], take `bits` bits."""
     steps = torch.logspace(-4, 4, 801, dtype=torch.float64)[:, None]
-    # log2(deviation/step · √2πe) of fine steps, nearing 0 for coarse ones
+    # The bits of one Gaussian: log2(deviation / step · √(2πe)) for fine steps, falling to 0 for coarse steps.
     sizes = (1 + 2 * math.pi * math.e * (deviations / steps).square()).log2().sum(1) / 2
     return float(steps[(sizes - bits).abs().argmin()])
 

@@ -1,9 +1,9 @@
-"""Sparse autoencoding: more hidden units than needed, few of them active at a time.
+"""Sparse autoencoding: a code with many units, of which few are active for any one image.
 
 topk   z keeps the `active` largest positive outputs and sets the rest to 0: the k-sparse autoencoder (Makhzani & Frey
        2014)
-kl     z are sigmoids, and the cost adds weight · Σ_j KL(target ‖ mean over the batch of z_j) (Lee et al. 2008; Ng's
-       lecture notes of 2011)
+kl     z is a sigmoid of the outputs, and the cost adds weight · Σ_j KL(target ‖ mean over the batch of z_j) (Lee et al.
+       2008; Ng's lecture notes of 2011)
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,21 @@ from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 _PENALTIES = ("topk", "kl")
 _ACTIVE = 0.1
-"""A sigmoid above this counts as an active unit."""
+"""Activation, 0 to 1, above which a sigmoid unit counts as active."""
 
 
 @dataclass(frozen=True)
 class Sparse(Objective):
-    """The mean squared error of a reconstruction from few active units."""
+    """cost = mean squared error of a reconstruction from few active units, plus the penalty for `kl`."""
 
     penalty: str = "topk"
+    """How units are made inactive: topk or kl."""
     active: int = 32
-    """topk: units that stay, of an image."""
+    """topk: number of units that stay active for an image."""
     target: float = 0.05
-    """kl: mean activation a unit is pulled to."""
+    """kl: mean activation, 0 to 1, that each unit is pulled to."""
     weight: float = 1e-4
-    """kl: of the penalty beside the mean squared error."""
+    """kl: factor on the penalty in the cost."""
 
     def __post_init__(self) -> None:
         if self.penalty not in _PENALTIES:
@@ -42,21 +43,21 @@ class Sparse(Objective):
             )
 
     def encoder_outputs(self, code_dim: int) -> int:
-        """One a unit. Raises OptionError if more are to stay than there are."""
+        """Return one number for each unit. Raises OptionError if `active` is larger than the number of units."""
         if self.penalty == "topk" and self.active > code_dim:
             raise OptionError("active", expected=f"at most the code's {code_dim} units", found=str(self.active))
         return code_dim
 
     def latent(self, features: Tensor) -> Tensor:
-        """The units' activations, most of them 0 (topk) or near 0 (kl)."""
+        """Return the activations of the units, [n, D]. Most of them are 0 (topk) or near 0 (kl)."""
         if self.penalty == "kl":
             return features.sigmoid()
-        # By place and not by a threshold: in bfloat16 many activations are equal, and all of those would stay.
+        # By index, not by a threshold: in bfloat16 many activations are equal, and a threshold would keep all of them.
         largest, places = features.relu().topk(self.active, dim=1)
         return torch.zeros_like(features).scatter(1, places, largest)
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """The error, and for kl the penalty."""
+        """Return the mean squared error; for kl, plus the penalty."""
         z = network.encode(x)
         cost = clipped_mse(network.decode(z), x)
         if self.penalty == "topk":
@@ -66,7 +67,8 @@ class Sparse(Objective):
         return cost + self.weight * divergence.sum()
 
     def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """The error, the units active an image, and the share of all units that any of these images makes active."""
+        """Return `mse`, `active` (mean number of active units per image) and `used` (share of the units that at least
+        one of these images makes active)."""
         on = network.encode(x) > (_ACTIVE if self.penalty == "kl" else 0)
         used = float(on.any(0).float().mean())
         return {**super().validate(network, x, rng), "active": float(on.float().sum(1).mean()), "used": used}

@@ -3,7 +3,7 @@
     −ELBO = E_q(z|x)[−log p(x|z)] + KL(q(z|x) ‖ N(0, I)),  in nats an image
     cost  = E_q(z|x)[−log p(x|z)] + β · warm-up · KL
 
-(Warm-up: Bowman et al. 2016; Sønderby et al. 2016.) The exported encoder gives the posterior's mean, without chance.
+(Warm-up: Bowman et al. 2016; Sønderby et al. 2016.) The exported encoder returns the posterior's mean, without chance.
 """
 
 import math
@@ -17,23 +17,25 @@ from aekit.errors import OptionError
 from aekit.training.objectives.objective import Network, Objective
 
 _LOGITS = 10.0
-"""Logits that a step from black to white spans, for the Bernoulli likelihood."""
+"""Difference in logits between black and white, for the Bernoulli likelihood."""
 _LIKELIHOODS = ("gaussian", "bernoulli")
 
 
 @dataclass(frozen=True)
 class Variational(Objective):
-    """Gaussian posterior and prior; the likelihood of the pixels is one of two.
+    """Variational autoencoding with a Gaussian posterior and prior, and one of two likelihoods of the pixels.
 
-    bernoulli   for black-and-white pictures: pixels are thresholded at 0.5 first, in the exported encoder too
-    gaussian    one variance for all pixels, always the best one for the batch: the mean squared error (Rybkin,
-                Daniilidis & Levine 2021), so that nothing has to be tuned
+    bernoulli   for black-and-white images: pixels are first thresholded at 0.5, in the exported encoder too
+    gaussian    one variance for all pixels, equal to the batch's mean squared error, which is the most likely value
+                (Rybkin, Daniilidis & Levine 2021); so there is no variance to tune
     """
 
     beta: float = 1.0
+    """Factor on the KL term."""
     warmup: float = 0.1
     """Share of the run over which the KL term rises from 0 to its full weight."""
     likelihood: str = "gaussian"
+    """Distribution of pixels: gaussian or bernoulli."""
 
     def __post_init__(self) -> None:
         if self.likelihood not in _LIKELIHOODS:
@@ -45,43 +47,44 @@ class Variational(Objective):
 
     @property
     def has_prior(self) -> bool:
-        """Unless β is 0."""
+        """Whether the KL term pulls latents towards N(0, I): yes, unless β is 0."""
         return self.beta > 0
 
     def encoder_outputs(self, code_dim: int) -> int:
-        """A mean and a log variance for each number of the code."""
+        """Return two numbers for each number of the code: a mean and a log variance."""
         return 2 * code_dim
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Black and white, for the Bernoulli likelihood."""
+        """Threshold the pixels at 0.5 for the Bernoulli likelihood; else return them unchanged."""
         return (x >= 0.5).to(x.dtype) if self.likelihood == "bernoulli" else x
 
     def latent(self, features: Tensor) -> Tensor:
-        """The posterior's mean."""
+        """Return the posterior's mean, [n, D]."""
         return features[:, : features.shape[1] // 2]
 
     def image(self, outputs: Tensor) -> Tensor:
-        """The likelihood's mean."""
+        """Return the likelihood's mean for each pixel."""
         return self._logits(outputs).sigmoid() if self.likelihood == "bernoulli" else outputs
 
     def _logits(self, outputs: Tensor) -> Tensor:
-        """Outputs on the scale of pixels, where networks start and learn best, as logits."""
+        """Convert outputs to logits. Outputs have the scale of pixels, where networks start and learn best."""
         return _LOGITS * (outputs - 0.5)
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """The cost above of a batch, with one sample of z an image; nats an image."""
+        """Return the cost of a batch in nats per image, with one sample of z for each image."""
         reconstruction, divergence = self._terms(network, x, rng)
         warm = 1.0 if self.warmup == 0 else min(1.0, progress / self.warmup)
         return reconstruction + self.beta * warm * divergence
 
     def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
-        """−ELBO (β = 1) and its KL term, nats an image, beside the error of the deterministic reconstruction."""
+        """Return `neg_elbo` (−ELBO with β = 1) and `kl`, in nats per image, and `mse` of the deterministic
+        reconstruction."""
         reconstruction, divergence = (float(term) for term in self._terms(network, x, rng))
         figures = super().validate(network, x, rng)
         return {**figures, "neg_elbo": reconstruction + divergence, "kl": divergence}
 
     def _terms(self, network: Network, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """−log p(x|z) for a z drawn from the posterior, and the KL divergence: means over the batch, in nats."""
+        """Return −log p(x|z) for a z drawn from the posterior, and the KL divergence: means over the batch, in nats."""
         mean, log_variance = network.features(x).chunk(2, dim=1)
         log_variance = log_variance.clamp(-20, 10)  # wider than any posterior here; keeps exp finite early on
         noise = torch.randn(mean.shape, generator=rng).to(mean.device)

@@ -1,4 +1,4 @@
-"""Read what an earlier job left in its journal, of which any line may be damaged."""
+"""The lines of a journal: write one, read them all from a file that may be damaged, and say what they add up to."""
 
 import json
 import os
@@ -16,8 +16,8 @@ _TORN = re.compile(rb"\0*|[0-9a-f]{0,8}|[0-9a-f]{8} (\{[^\n]*)?")
 
 
 @dataclass
-class Left:
-    """What an earlier job left in its journal, up to the first line that is not whole."""
+class Log:
+    """What the lines of a journal say, up to the first one that is not whole."""
 
     version: int | None = None
     """Format of the journal; None if it is empty."""
@@ -38,12 +38,12 @@ class Left:
     size: int = 0
     """Bytes of the whole lines."""
 
-    def take(self, entry: dict[str, Any]) -> None:
-        """Take over what a line says. Raises TypeError, ValueError or KeyError if it is malformed."""
+    def take(self, entry: dict[str, Any], size: int) -> None:
+        """Take over what a line of `size` bytes says. Raises TypeError, ValueError or KeyError if it is malformed."""
         if "pid" in entry:
             self.inodes.add(int(entry["inode"]))
         if "anew" in entry:
-            self.forget()
+            self.facts, self.marks, self.finished, self.over = {}, [], (), ()
         if "making" in entry:
             self.making.add(str(entry["making"]))
         if "part" in entry:
@@ -56,34 +56,36 @@ class Left:
             self.marks.append(Mark.from_json(entry["mark"]))
         if "rewind" in entry:
             del self.marks[int(entry["rewind"]) :]
-
-    def forget(self) -> None:
-        """Forget all but the parts: the job began anew."""
-        self.facts, self.marks, self.finished, self.over = {}, [], (), ()
+        self.size += size
 
 
-def read_left(file: int) -> Left:
+def read_log(file: int) -> Log:
     """Read a journal from its start. A line that is not a whole line of this format ends it."""
-    left = Left()
+    log = Log()
     os.lseek(file, 0, os.SEEK_SET)
     with open(file, "rb", closefd=False) as lines:
         for line in lines:
             if (entry := parse_line(line)) is None:
-                left.is_foreign = left.version is None and not _TORN.fullmatch(line)
+                log.is_foreign = log.version is None and not _TORN.fullmatch(line)
                 break
-            if left.version is None:
+            if log.version is None:
                 if "journal" not in entry and "pid" not in entry:
-                    left.is_foreign = True
+                    log.is_foreign = True
                     break
-                left.version = entry.get("journal", 1)  # the first format did not say its number
-            if left.version != VERSION:
+                log.version = entry.get("journal", 1)  # the first format did not say its number
+            if log.version != VERSION:
                 break
             try:
-                left.take(entry)
+                log.take(entry, len(line))
             except (TypeError, ValueError, KeyError):
                 break
-            left.size += len(line)
-    return left
+    return log
+
+
+def to_line(entry: dict[str, Any]) -> bytes:
+    """Return the line that says `entry`."""
+    text = json.dumps(entry).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:

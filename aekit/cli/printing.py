@@ -1,0 +1,121 @@
+"""What commands print: results on stdout; notes, errors and progress on stderr."""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from aekit.errors import AekitError, OutputError, one_line
+
+if TYPE_CHECKING:
+    from aekit.jobs.job import Summary
+
+
+def report_error(error: AekitError) -> int:
+    """Print the error as one line and return the exit status, 1."""
+    with contextlib.suppress(OSError):
+        print(f"aekit: {error}", file=sys.stderr)
+    return 1
+
+
+def note(text: str) -> None:
+    """Print a line for the person at the terminal. It goes to stderr, so that stdout has only results."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # removes a progress line
+    with contextlib.suppress(OSError):  # the work continues even if stderr is closed
+        print(clear + one_line(text), file=sys.stderr, flush=True)
+
+
+def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print a command's result: as a JSON object if `as_json`, else as lines.
+
+    Raises OutputError if stdout can't be written. A closed pipe (`| head`) is not an error.
+    """
+    import json
+
+    from aekit.json_files import finite
+
+    # Lines quote file names, which may contain control characters for the terminal.
+    text = json.dumps(finite(result)) if as_json else "\n".join(map(one_line, lines))
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it again as it ends
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError("stdout could not be written", found=error.strerror or str(error)) from error
+
+
+def counted(count: int, one: str) -> str:
+    """Return a count with its noun, such as `1 image` or `1,200 images`."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
+def finish(summary: "Summary", what: str, as_json: bool) -> None:
+    """Print the summary of a job. `what` names one of its results. Exit with status 3 if the job skipped inputs."""
+    for record in summary.skipped:
+        note(f"skipped {record.path}: {record.error}")
+    inputs = summary.images + len(summary.skipped) - summary.resumed
+    rate = inputs / summary.seconds if summary.seconds else math.inf
+    total = summary.images + summary.count_before
+    each = summary.bytes / max(total, 1)
+    result = {
+        "out": str(summary.out),
+        "images": summary.images,
+        "skipped": [{"path": record.path, "error": record.error} for record in summary.skipped],
+        "present": summary.present,
+        "total": total,
+        "resumed": summary.resumed,
+        "bytes": summary.bytes,
+        "seconds": round(summary.seconds, 3),
+        "provider": summary.provider,
+    }
+    holds = f"now {total:,}, " if summary.count_before else ""
+    lines = [
+        f"{counted(summary.images, what)} -> {summary.out} ({holds}{summary.bytes:,} bytes, {each:.1f} an image) "
+        f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
+    ]
+    if summary.resumed:
+        lines.append(f"{counted(summary.resumed, 'input')} had been finished before the interruption")
+    if summary.present:
+        lines.append(f"{counted(summary.present, 'image')} left unchanged: the archive already has their paths")
+    if summary.skipped:
+        lines.append(f"{len(summary.skipped):,} skipped, listed above")
+    emit(result, lines, as_json)
+    if summary.skipped:
+        raise typer.Exit(3)
+
+
+@contextlib.contextmanager
+def progress_line(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that shows how many of `total` are done, on one line of stderr, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    began = drawn = time.monotonic()
+
+    def show(done: int) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        if now - drawn < 0.1:
+            return
+        drawn = now
+        left = (now - began) * (total - done) / max(done, 1)
+        with contextlib.suppress(OSError):
+            print(f"\r{what} {done:,}/{total:,}, {duration(left)} left \x1b[K", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        with contextlib.suppress(OSError):
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text, h:mm:ss or m:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

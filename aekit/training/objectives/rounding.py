@@ -1,0 +1,49 @@
+"""Rounding for grid codes: a zone around zero that is wider than a step, gradients past it, and errors inside pictures.
+
+Most numbers of a grid code are zero. A latent a little over half a step costs several bits as a 1 and saves little
+error, so it is rounded to 0 instead (Sullivan 1996, dead-zone quantisers). Decoders know nothing of it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DEAD_ZONE = 0.16
+"""Steps by which the border between 0 and ±1 lies beyond a half. Chosen on test pictures of three sets, one model each.
+Against plain rounding it saved about 17 % of the bytes on blood cells, 15 % on traffic signs and 0 to 4 % on magnetic
+tiles. Errors differed, so bytes were compared along the slope of the codecs' envelope: take these as rough figures."""
+ROUNDED_SHARE = 0.25
+"""Share of a run, its last part, in which bits are counted of rounded latents instead of latents with noise."""
+
+
+def round_with_dead_zone(steps: Tensor, dead_zone: float = DEAD_ZONE) -> Tensor:
+    """Round latents in steps of the grid; those within 0.5 + `dead_zone` of zero become 0. Any shape.
+
+    Exactly at a border the larger magnitude is taken.
+    """
+    size = steps.abs()
+    lowered = size + 0.5 - dead_zone * (size < 1.5)
+    return steps.sign() * lowered.floor()
+
+
+def straight_through(steps: Tensor, rounded: Tensor) -> Tensor:
+    """The rounded latents, with the gradient of those that were not rounded (Bengio et al. 2013)."""
+    return steps + (rounded - steps).detach()
+
+
+def clipped_mse_inside(x_hat: Tensor, x: Tensor, inside: Tensor) -> Tensor:
+    """Mean squared error over the pixels inside pictures of x_hat [n, C, H, W] clipped to [0, 1].
+
+    `inside` is [n, 1, H, W], 1 for a pixel of the picture and 0 for a repeated edge. The gradient passes the clip as
+    that of `clipped_mse` does.
+    """
+    clipped = straight_through(x_hat, x_hat.clamp(0, 1))
+    squares: Any = (clipped - x).square() * inside
+    total: Tensor = squares.sum() / (inside.sum() * x.shape[1])
+    return total
+
+
+def bits_per_pixel(bits: Tensor, inside: Tensor) -> Tensor:
+    """Bits a pixel inside pictures; `bits` are a mean over the n pictures of `inside` [n, 1, H, W]."""
+    return torch.as_tensor(bits * len(inside) / inside.sum())

@@ -25,7 +25,7 @@ from aekit.images.records import Record, check_relative
 from aekit.images.sources import open_source
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
-from aekit.outputs.left import parse_line
+from aekit.outputs.log import parse_line
 
 FEW = jobs.JobOptions(batch_size=2, workers=0)
 """Options of small jobs."""

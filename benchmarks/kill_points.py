@@ -91,6 +91,7 @@ def every_call(
     usable: Callable[[dict[str, bytes]], bool],
     step: int = 1,
     last: int = 0,
+    resumes: tuple[bool, ...] = (True, False),
 ) -> Iterator[tuple[int, str]]:
     """Kill `job` at each `step`-th call and the `last` ones, in copies of the folder `start`; then run it again.
 
@@ -109,10 +110,10 @@ def every_call(
         if not was_killed:
             raise RuntimeError(f"there was no call {at}")
         missed = "" if usable(tree(killed)) else "no whole output until the next job"
-        for resume in (True, False):
+        for resume in resumes:
             place = work / "again"
             killed.rename(place)  # a rename keeps inode numbers, by which a journal knows its parts
-            if resume:
+            if resume and len(resumes) > 1:
                 shutil.copytree(place, killed)  # and this copy has others, as one on another disk
             run(place, -1, lambda resume=resume: job(resume=resume, overwrite=True))  # type: ignore[misc]
             if tree(place) != wanted:

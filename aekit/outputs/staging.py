@@ -250,6 +250,8 @@ def _clear(folder: Path, stamp: str) -> None:
 
 def crc_of_range(file: BinaryIO, start: int, stop: int, crc: int) -> int | None:
     """Return the CRC-32 that `crc` becomes with these bytes of the file, or None if the file has fewer."""
+    if not 0 <= start <= stop <= file.seek(0, os.SEEK_END):
+        return None
     file.seek(start)
     data = file.read(stop - start)
     return zlib.crc32(data, crc) if len(data) == stop - start else None

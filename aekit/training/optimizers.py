@@ -113,7 +113,6 @@ class FusedAdamW(_Optimizer):
         self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
     ) -> None:
         """Decay the parameters, and move each by its average gradient over the root of its average square."""
-        averages, squares = moments
         # The state of the group's first parameter has the count of steps, whether it has a gradient or not.
         counted = self.state[group["params"][0]]
         if "step" not in counted:

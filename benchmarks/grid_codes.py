@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from common import load as load_results
 from common import machine, save, table
 from envelope import MARKS, SETS, Picture, Setting, bytes_at, squared_error
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("grid-codes"), help="folder for weights and pictures")
     parser.add_argument("--reuse", action="store_true", help="load weights that an earlier run left in --out")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # figures are of one thread
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch's exporter warns of its own code
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.only.split(","):

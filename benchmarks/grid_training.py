@@ -32,6 +32,7 @@ from aekit.training.objectives.rounding import (
     round_with_dead_zone,
     straight_through,
 )
+from aekit.training.reproducible import flushed_denormals
 
 CROP = 96
 """Longest side of a crop, pixels."""
@@ -82,6 +83,7 @@ class GridModel:
         return cls(**kept, encoder=encoder.eval(), decoder=decoder.eval())
 
 
+@flushed_denormals()
 def train(
     pictures: Sequence[Picture],
     layout: str,
@@ -97,8 +99,6 @@ def train(
     `pictures` are uint8 [H, W, C] of any sizes and one number of channels. `flips` tells whether mirrored and
     transposed pictures are as likely as the pictures themselves.
     """
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     sizes, channels = LAYOUTS[layout], pictures[0].shape[2]

@@ -57,7 +57,7 @@ def test_one_image_is_no_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [4, 300])
 def test_sides_outside_8_to_256_are_refused(tmp_path: Path, side: int) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((4, side, side), np.uint8))
+    np.save(tmp_path / "a.npy", np.zeros((4, side, side, 1), np.uint8))
     with pytest.raises(OptionError, match="sides from 8 to 256"):
         load_training_data(str(tmp_path / "a.npy"))
 

@@ -26,6 +26,7 @@ from aekit.images.sources import open_source
 from aekit.model.codec import Codec
 from aekit.outputs import ours
 from aekit.outputs.journal import journaled
+from aekit.outputs.log import to_line
 from aekit.outputs.staging import check_free, staged_file, staged_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and FIFOs of POSIX systems")
@@ -475,3 +476,18 @@ def test_the_journal_tells_its_parts(work: Path) -> None:
     lines = [json.loads(line.partition(b" ")[2]) for line in (work / "c.npy.journal").read_bytes().splitlines()]
     parts: dict[str, Any] = dict(entry["part"] for entry in lines if "part" in entry)
     assert parts == {name: os.stat(name).st_ino for name in ("c.npy.part", "c.jsonl.part")}
+
+
+@pytest.mark.parametrize("name", ["{victim}", "../victim.part", "sub/victim.part", "victim.part\0"])
+def test_a_forged_journal_can_not_have_a_file_elsewhere_removed(tmp_path: Path, tiny_codec: Codec, name: str) -> None:
+    victim = tmp_path / "victim.part"
+    victim.write_bytes(b"precious")
+    here = tmp_path / "here"
+    (here / "sub").mkdir(parents=True)
+    np.save(here / "in.npy", made_images(5))
+    part = name.format(victim=victim)
+    lines = [{"journal": 3, "pid": 1, "inode": 1}, {"making": part}, {"part": [part, 1]}]
+    (here / "codes.npy.journal").write_bytes(b"".join(map(to_line, lines)))
+    jobs.compress(open_source(str(here / "in.npy")), here / "codes.npy", tiny_codec)
+    assert victim.read_bytes() == b"precious"
+    assert np.load(here / "codes.npy").shape == (5, 4)

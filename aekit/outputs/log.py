@@ -45,10 +45,10 @@ class Log:
         if "anew" in entry:
             self.facts, self.marks, self.finished, self.over = {}, [], (), ()
         if "making" in entry:
-            self.making.add(str(entry["making"]))
+            self.making.add(_part_name(entry["making"]))
         if "part" in entry:
             name, inode = entry["part"]
-            self.parts[str(name)] = int(inode)
+            self.parts[_part_name(name)] = int(inode)
         self.facts.update(entry.get("facts", {}))
         self.finished = tuple(entry.get("finished", self.finished))
         self.over = tuple(entry.get("over", self.over))
@@ -80,6 +80,15 @@ def read_log(file: int) -> Log:
             except (TypeError, ValueError, KeyError):
                 break
     return log
+
+
+def _part_name(name: Any) -> str:
+    """Return a part's name as a journal has it: in its own folder, or a whole path. Raises ValueError for another."""
+    if not isinstance(name, str) or "\0" in name or not name.endswith(".part"):
+        raise ValueError("a name that no part has")
+    if os.path.basename(name) != name and not os.path.isabs(name):
+        raise ValueError("a part in another folder")
+    return name
 
 
 def to_line(entry: dict[str, Any]) -> bytes:

@@ -122,7 +122,7 @@ class WorkerError(AekitError, RuntimeError):
 
 
 class TooManyFailures(AekitError, ValueError):
-    """More unreadable inputs than a job was told to accept."""
+    """A job met more unreadable inputs than its limit allows."""
 
 
 class OutputError(AekitError, OSError):

@@ -10,8 +10,9 @@ The public names load on first use, so that importing this package imports nothi
     encode, decode   codes to bytes and back, with such tables
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aekit.lazy import lazily
 
 if TYPE_CHECKING:
     from aekit.codes.archive import Archive
@@ -31,12 +32,4 @@ _HOMES = {
     "open_codes": "aekit.codes.files",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

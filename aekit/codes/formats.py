@@ -128,7 +128,7 @@ def format_to_write(out: Path) -> CodeFormat:
 
 
 def owner_of(path: Path) -> Path | None:
-    """Return the code file that `path` is a companion of, such as codes.npy for codes.jsonl; None if it is none."""
+    """Return the code file that the companion `path` belongs to, such as codes.npy for codes.jsonl, or None."""
     return next((path.with_suffix(entry.suffix) for entry in FORMATS if path.suffix in entry.companions), None)
 
 

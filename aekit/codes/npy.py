@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 HEADER_BYTES = 1024
 """The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
 _LINE_BYTES = 64 * 1024
-"""More than any path takes; a longer line is read in parts, of which none is a line of an index."""
+"""Longest index line accepted, in bytes. A longer line is read in parts, and each part is refused."""
 
 
 _CHECKED_BYTES = 2**20
@@ -109,7 +109,7 @@ class CodeFile:
             yield np.concatenate([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])
 
     def _verified(self, size: int) -> Iterator[Codes]:
-        """Yield all codes. Raises CodesError at the end if their checksum is not that of the index."""
+        """Yield all codes. Raises CodesError at the end if their checksum differs from the one in the index."""
         crc = 0
         for start in range(0, len(self.codes), size):
             batch = self._read(start, start + size)
@@ -171,7 +171,7 @@ def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
     said = header["dtype"], header["count"], header["code_dim"]
     real = codes.dtype.name, *codes.shape
     if said != real:
-        raise CodesError(str(file), expected=f"the index of {real}", found=f"that of {said}")
+        raise CodesError(str(file), expected=f"the index of {real}", found=f"the index of {said}")
     return header
 
 

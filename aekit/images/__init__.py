@@ -13,8 +13,9 @@ The public names load on first use, so that importing this package imports nothi
     load_named_set  a split of mnist-5k, mnist or fashion-mnist
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aekit.lazy import lazily
 
 if TYPE_CHECKING:
     from aekit.images.arrays import load_images
@@ -47,12 +48,4 @@ _HOMES = {
     "open_source": "aekit.images.sources",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -91,9 +91,9 @@ class CodeBlock:
     shape: tuple[int, int, int]
     """[height, width, channels] of each code."""
     codes: bytes
-    """As aekit.codes.entropy.encode gives them."""
+    """Entropy-coded codes, the output of aekit.codes.entropy.encode."""
     names: bytes
-    """As aekit.codes.archive.records.pack gives them; empty where images have none."""
+    """Packed records, the output of aekit.codes.archive.records.pack; empty if the images have no paths."""
 
     def to_bytes(self) -> bytes:
         """The block's frame."""

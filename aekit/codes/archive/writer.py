@@ -213,7 +213,10 @@ class _Resumable:
     old: Archive | None
 
     def restore(self, marks: Sequence[Mark]) -> int:
-        """As ArchiveWriter.restore. Raises CodesError or ModelMismatch if the old archive does not fit."""
+        """Keep the whole blocks in the file, as ArchiveWriter.restore does.
+
+        Raises CodesError or ModelMismatch if the old archive does not fit.
+        """
         count = self.writer.restore(marks, self.old)
         if self.old is not None:  # it may hold failures alone, and be empty
             self.writer.go_on(self.old)

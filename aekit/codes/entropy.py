@@ -55,7 +55,12 @@ class FrequencyTables:
         """
         if codes.dtype != np.uint8 or codes.ndim != 2 or not codes.size:
             raise TablesError(f"codes must be uint8 [n, D], n and D >= 1; found {codes.dtype} {list(codes.shape)}")
-        return cls(np.stack([_normalise(np.bincount(column, minlength=256)) for column in codes.T]))
+        return cls.of_counts(np.stack([np.bincount(column, minlength=256) for column in codes.T]))
+
+    @classmethod
+    def of_counts(cls, counts: NDArray[np.int64]) -> FrequencyTables:
+        """Fit tables to counts of the values, int64 [D, 256] with at least one count a dimension."""
+        return cls(np.stack([_normalise(each) for each in counts]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a form for JSON: each dimension's first value that has a frequency, the frequencies from there to the

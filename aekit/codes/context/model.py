@@ -8,16 +8,15 @@ fraction of the mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit.codes.context.network import GroupNetwork, Prepared
+from aekit.codes.context.network import MAX_WEIGHTS, GroupNetwork, Prepared
 from aekit.codes.context.places import Canvas, Lattice, Numbers
 from aekit.codes.entropy import FrequencyTables
 from aekit.errors import TablesError
@@ -124,6 +123,8 @@ class ContextModel:
             for entry in data["groups"][: MAX_GROUPS + 1]:
                 groups.append(GroupNetwork.from_dict(entry, before))
                 before += groups[-1].channels
+                if sum(group.size for group in groups) > MAX_WEIGHTS:
+                    raise TablesError(f"a context model must have at most {MAX_WEIGHTS} weights")
             worst = max((group.worst_case for group in groups), default=0)
             if data["worst_case"] != worst:
                 raise TablesError("worst_case of a context model", expected=str(worst), found=repr(data["worst_case"]))
@@ -176,9 +177,3 @@ def in_passes(model: ContextModel, canvas: Canvas) -> Iterator[tuple[Pass, Numbe
         if each.lattice not in places:
             places[each.lattice] = canvas.places(each.lattice)
         yield each, *places[each.lattice]
-
-
-def groups_of(channels: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (before, channels) of each group, for group sizes that sum to `channels`."""
-    ends = [0, *np.cumsum(sizes).tolist()]
-    return [(begin, end - begin) for begin, end in pairwise(ends)]

@@ -39,8 +39,8 @@ MAX_PASSES = 16
 """Most passes of a group: the lattices of step 4."""
 MAX_CHANNELS = 8192
 """Most channels of a group, and most hidden units."""
-MAX_WEIGHTS = 1 << 24
-"""Most weights of a group."""
+MAX_WEIGHTS = 1 << 21
+"""Most weights of a model read from JSON. Each pass keeps its own copy, so 16 passes take at most 256 MiB."""
 _WEIGHT, _BIAS, _SHIFT = "<i2", "<i4", "<u1"
 
 
@@ -104,6 +104,11 @@ class GroupNetwork:
     def channels(self) -> int:
         """Channels of the group."""
         return len(self.out_shift) // 2
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.weights.size + self.out_weights.size
 
     @cached_property
     def worst_case(self) -> int:

@@ -35,7 +35,7 @@ RATE = 4e-3
 """Highest learning rate."""
 DECAY = 0.1
 """Weight decay of AdamW. Without it the networks of rare channels learn their training pictures by heart."""
-HIDDEN_DROP = 0.02
+INPUT_DROP = 0.02
 """Share of inputs that training sets to 0."""
 MAX_PLACES = 150_000
 """Most places that a group trains on."""
@@ -185,10 +185,11 @@ def _fit(network: FloatGroup, examples: _Examples, steps: int) -> None:
             group["lr"] = RATE * min(1.0, 20 * progress + 0.05) * (0.5 * (1 + math.cos(math.pi * progress)) + 0.003)
         chosen = torch.randint(len(inputs), (BATCH,))
         x = inputs[chosen].float()
-        x = x * (torch.rand_like(x) >= HIDDEN_DROP)
-        loss = logistic_bits(*network(x, numbers[chosen]), symbols[chosen].float()).sum() / BATCH
+        x = x * (torch.rand_like(x) >= INPUT_DROP)
+        mean, width = network(x, numbers[chosen])
+        loss = logistic_bits(mean, width, symbols[chosen].float()).sum() / BATCH
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
 
@@ -197,8 +198,8 @@ def _by_bits(codes: Sequence[Codes]) -> list[int]:
     flat = np.concatenate([code.reshape(-1, code.shape[2]) for code in codes])
     bits = []
     for column in flat.T:
-        share = np.bincount(column)
-        share = share[share > 0] / len(flat)
+        counts = np.bincount(column)
+        share = counts[counts > 0] / len(flat)
         bits.append(-float(share @ np.log2(share)))
     order: list[int] = np.argsort(-np.array(bits), kind="stable").tolist()
     return order

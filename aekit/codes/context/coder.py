@@ -126,5 +126,5 @@ def _canvas(shapes: Sequence[tuple[int, int]], model: ContextModel) -> Canvas | 
 def _crc(codes: Iterable[Codes], size: int) -> bytes:
     crc = 0
     for code in codes:
-        crc = zlib.crc32(np.ascontiguousarray(code), crc)
+        crc = zlib.crc32(code.tobytes(), crc)
     return crc.to_bytes(4, "little")[:size]

@@ -35,6 +35,8 @@ MAX_SHIFT = 30
 """Largest shift of a sum: 2**30 is exact in both carriers."""
 MAX_REACH = 4
 """Largest |dy| and |dx| of an offset."""
+MAX_OFFSETS = (2 * MAX_REACH + 1) ** 2
+"""Most offsets of a kind that differ."""
 MAX_PASSES = 16
 """Most passes of a group: the lattices of step 4."""
 MAX_CHANNELS = 8192
@@ -167,22 +169,22 @@ class GroupNetwork:
         """Return the network of which `data` is the `to_dict`. Raises TablesError if `data` has another form."""
         try:
             lattices = tuple(Lattice(*_whole(entry, 3, 0, 4)) for entry in data["lattices"][: MAX_PASSES + 1])
-            offsets = [
-                tuple(Offset(*_whole(entry, 2, -MAX_REACH, MAX_REACH)) for entry in data[kind][:82])
+            window, own = (
+                tuple(Offset(*_whole(entry, 2, -MAX_REACH, MAX_REACH)) for entry in data[kind][: MAX_OFFSETS + 1])
                 for kind in ("window", "own")
-            ]
+            )
             channels, hidden = _whole([data["channels"], data["hidden"]], 2, 0, MAX_CHANNELS)
             if any(step not in (1, 2, 4) or y0 >= step or x0 >= step for step, y0, x0 in lattices):
                 raise ValueError("a lattice's step must be 1, 2 or 4, its y0 and x0 less")
             inputs, outputs, passes = (
-                (1 + before) * len(offsets[0]) + channels * len(offsets[1]),
+                (1 + before) * len(window) + channels * len(own),
                 2 * channels,
                 len(lattices),
             )
             if inputs * (hidden + outputs) + hidden * outputs > MAX_WEIGHTS:
                 raise ValueError(f"over {MAX_WEIGHTS} weights")
             return cls(
-                before, lattices, *offsets,
+                before, lattices, window, own,
                 _unpacked(data["weights"], _WEIGHT, (inputs, hidden + outputs)),
                 _unpacked(data["hidden_bias"], _BIAS, (passes, hidden)),
                 _unpacked(data["hidden_shift"], _SHIFT, (hidden,)),

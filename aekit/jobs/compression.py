@@ -92,7 +92,7 @@ def compress(
             fresh, failures = _without(source, writer.present_paths), FailureLog(source, options, journal.marks)
             images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
             opening = partial(codec.provider, "encoder")
-            with reading(fresh, codec.spec.geometry, images_per_block, options.workers, first, opening) as blocks:
+            with reading(fresh, codec.spec.fixed, images_per_block, options.workers, first, opening) as blocks:
                 job.agree_on_provider(journal, "encoder")
                 for block, step in failures.checked(blocks):
                     writer.add(codec.encode(block.images, stored_as, options.batch_size), block.records)

@@ -52,7 +52,7 @@ def denoise(
     ):
         failures = FailureLog(source, options, journal.marks)
         images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
-        with reading(source, codec.spec.geometry, images_per_block, options.workers, first, codec.open) as blocks:
+        with reading(source, codec.spec.fixed, images_per_block, options.workers, first, codec.open) as blocks:
             job.agree_on_provider(journal, "encoder", "decoder")
             writer.write(_denoised(failures.checked(blocks), names, codec, first, options))
         failures.check_any(writer.count)

@@ -58,7 +58,7 @@ def writing_pictures(
         job.journal(_Output(output), facts, replace=overwrite) as journal,
         staged_pictures(
             output,
-            job.codec.spec.geometry,
+            job.codec.spec.fixed,
             inputs=inputs,
             names=names,
             command=job.command,

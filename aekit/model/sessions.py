@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_THREADS = 4096
 """Largest number of CPU threads, and of parallel batches, that a model accepts."""
 
+ANY = "any"
+"""Stands for a dimension of any size, in descriptions of a graph's inputs and outputs."""
+
 _opening = threading.Lock()
 """Lock around the making of a session or an executor, so that threads that share a codec make only one."""
 
@@ -144,14 +147,16 @@ class Sessions:
                     fix="copy the whole model folder again, or export it again",
                 )
         spec = self.bundle.spec
-        image = "image", "tensor(uint8)", list(spec.geometry.shape)
-        latent, code = (("latent", "tensor(float)", [spec.code_dim]), ("code", "tensor(uint8)", [spec.code_dim]))
+        places = [ANY, ANY] if spec.is_grid else []
+        pixels = [ANY, ANY, spec.grid.channels] if spec.is_grid else list(spec.fixed.shape)
+        image, numbers = ("image", "tensor(uint8)", pixels), [*places, spec.code_dim]
+        latent, code = ("latent", "tensor(float)", numbers), ("code", "tensor(uint8)", numbers)
         expected = ([image], [latent, code]) if role == "encoder" else ([latent], [image])
         given = tuple(_described(values) for values in (session.get_inputs(), session.get_outputs()))
         if given != expected:
             raise BundleError(
                 str(self._file(role)),
-                expected=f"(inputs, outputs) {expected}, of any number of images",
+                expected=f"(inputs, outputs) {expected}, for any number of images",
                 found=str(given)[:300],
                 fix="export the model again",
             )
@@ -159,11 +164,8 @@ class Sessions:
 
 def _described(values: Any) -> list[tuple[str, str, Any]]:
     """Return name, type and shape of a graph's inputs or outputs; a first dimension of any size is left out."""
+    shapes = [[size if isinstance(size, int) else ANY for size in value.shape] for value in values]
     return [
-        (
-            value.name,
-            value.type,
-            value.shape[1:] if value.shape and not isinstance(value.shape[0], int) else value.shape,
-        )
-        for value in values
+        (value.name, value.type, shape[1:] if shape[:1] == [ANY] else shape)
+        for value, shape in zip(values, shapes, strict=True)
     ]

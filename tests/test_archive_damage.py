@@ -20,8 +20,8 @@ from test_entropy import latent_like
 from aekit.codes import entropy
 from aekit.codes.archive import Archive, ArchiveWriter, container
 from aekit.codes.archive.container import Header, frame
-from aekit.codes.archive.vector_blocks import CodeBlock
 from aekit.codes.archive.records import pack, unpack
+from aekit.codes.archive.vector_blocks import CodeBlock
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables, read_tables
 from aekit.errors import BundleError, CodesError, ModelMismatch, ShapeError, SpecError

@@ -150,6 +150,11 @@ class Archive(Sequence[Entry]):
         """
         return (record for record in self.inputs() if not record.error)
 
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield (height, width) of the images as they were encoded, in the order of their codes."""
+        for place in self.places:
+            yield from self._layout.sizes(self.block(place), self._name(place))
+
     def inputs(self) -> Iterator[Record]:
         """Yield the records of all inputs, also of those that could not be read; nothing if images have no paths."""
         for place in self.places if self.named else ():

@@ -46,7 +46,7 @@ def describe(path: Path) -> Description:
         blocks, spec = len(archive.places), header.spec
         sizes = Counter(archive.sizes()) if spec.is_grid else Counter[tuple[int, int]]()
     shares = ", ".join(f"{name} {count / max(images, 1):.2f}" for name, count in parts.items())
-    lines = (
+    lines = [
         f"{path}: {images:,} {'code' if images == 1 else 'codes'} of {spec.code_dim:,} uint8 numbers"
         f"{f' for each {spec.grid.stride}x{spec.grid.stride} pixels' if spec.is_grid else ''}, "
         f"{size:,} bytes, {size / max(images, 1):.2f} per image ({shares})",
@@ -54,13 +54,13 @@ def describe(path: Path) -> Description:
         f"  {blocks:,} {'block' if blocks == 1 else 'blocks'}, all whole; "
         f"{failed:,} more {'input' if failed == 1 else 'inputs'} could not be read"
         + ("" if header.named else "; the images have no paths"),
-    )
+    ]
     counts = {"images": images, "failed": failed, "blocks": blocks, "bytes": size}
     if sizes:
         pixels = sum(height * width * count for (height, width), count in sizes.items())
         counts |= {"pixels": pixels}
-        lines += (f"  {_in_words(sizes)}; {pixels:,} pixels, {8 * size / pixels:.4f} bits a pixel",)
-    return Description({"path": str(path), **asdict(header), **counts, **parts}, lines)
+        lines.append(f"  {_in_words(sizes)}; {pixels:,} pixels, {8 * size / pixels:.4f} bits a pixel")
+    return Description({"path": str(path), **asdict(header), **counts, **parts}, tuple(lines))
 
 
 def _in_words(sizes: Counter[tuple[int, int]]) -> str:

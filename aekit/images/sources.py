@@ -15,9 +15,10 @@ import numpy as np
 
 from aekit.errors import ImageError, SourceError
 from aekit.images.arrays import load_images, read_idx, read_rows
-from aekit.images.decode import MAX_PIXELS, Pixels, PngStack, decode_read, fit_array, native_form
+from aekit.images.decode import Pixels, PngStack, decode_read, fit_array
 from aekit.images.formats import SUFFIXES
 from aekit.images.named_sets import NAMES, load_named_set
+from aekit.images.opening import MAX_PIXELS, native_form
 from aekit.images.paths import FILE, FOLDER, NOTHING, find_images, kind_of
 from aekit.images.png import read_packed
 from aekit.images.records import ImageBlock, Record

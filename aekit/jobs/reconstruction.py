@@ -9,7 +9,7 @@ from pathlib import Path
 from aekit.codes.files import StoredCodes
 from aekit.codes.formats import format_of
 from aekit.errors import CodesError, OptionError
-from aekit.images.decode import MAX_PIXELS
+from aekit.images.opening import MAX_PIXELS
 from aekit.images.picture_names import MAX_NAME, numbered, png_paths
 from aekit.images.records import Record
 from aekit.images.sources import state_of_files

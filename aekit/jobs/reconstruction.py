@@ -43,9 +43,9 @@ def reconstruct(
     Pictures of a model of grid codes have the sizes at which they were encoded. For one array they must be of one size.
 
     Raises ModelMismatch if another model made the codes; CodesError if they are damaged; OptionError for options or
-    sizes that do not fit; OutputError if the output is in the way, can't be written, or belongs to another job; BundleError if the
-    model is damaged; ShapeError if the codes hold NaN or infinity; ProviderError if the graph can't be run; WorkerError
-    if a process dies twice on the same files.
+    sizes that do not fit; OutputError if the output is in the way, can't be written, or belongs to another job;
+    BundleError if the model is damaged; ShapeError if the codes hold NaN or infinity; ProviderError if the graph can't
+    be run; WorkerError if a process dies twice on the same files.
     """
     codes.check_model(codec.bundle)
     output = pictures_to_write(out)

@@ -9,7 +9,8 @@ from aekit.codes.files import open_codes
 from aekit.codes.formats import CodeFormat, format_to_write, suffixes
 from aekit.errors import OptionError
 from aekit.images.reading import reading
-from aekit.images.sources import FolderSource, Source, state_of, state_of_files
+from aekit.images.sources import FolderSource, Source
+from aekit.images.states import state_of, state_of_files
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
@@ -92,7 +93,7 @@ def compress(
             fresh, failures = _without(source, writer.present_paths), FailureLog(source, options, journal.marks)
             images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
             opening = partial(codec.provider, "encoder")
-            with reading(fresh, codec.spec.fixed, images_per_block, options.workers, first, opening) as blocks:
+            with reading(fresh, codec.spec.geometry, images_per_block, options.workers, first, opening) as blocks:
                 job.agree_on_provider(journal, "encoder")
                 for block, step in failures.checked(blocks):
                     writer.add(codec.encode(block.images, stored_as, options.batch_size), block.records)

@@ -243,11 +243,12 @@ class _Reporter(contextlib.ExitStack):
         code = f"{plan.config.code_dim} numbers a code"
         if isinstance(plan.geometry, GridGeometry) and plan.kmac:
             code = "grid codes"
+            sizes = f"images of {plan.chosen_for} pixels: " if plan.chosen_for else ""
+            remedy = "; --size or --code-dim choose vector codes" if plan.chosen_for else ""
             note(
-                (f"images of {plan.chosen_for} pixels: " if plan.chosen_for else "")
-                + f"network {plan.config.network} with objective {plan.config.objective}, {plan.config.code_dim} channels "
-                f"at stride {plan.geometry.stride}, {plan.kmac[0]:.1f} kMAC a pixel to encode, {plan.kmac[1]:.1f} to decode"
-                + ("; --size or --code-dim choose vector codes" if plan.chosen_for else "")
+                f"{sizes}network {plan.config.network} with objective {plan.config.objective}, {plan.config.code_dim} "
+                f"channels at stride {plan.geometry.stride}, {plan.kmac[0]:.1f} kMAC a pixel to encode, "
+                f"{plan.kmac[1]:.1f} to decode{remedy}"
             )
         note(
             f"{plan.run}: {plan.train_images:,} images of {plan.geometry} to learn from, {plan.validation_images:,} "

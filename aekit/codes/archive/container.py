@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.tables import read_tables
-from aekit.errors import CodesError
+from aekit.errors import CodesError, reason
 from aekit.model.bundle import Bundle
 from aekit.spec import ModelSpec
 
@@ -181,6 +181,12 @@ def scan(file: BinaryIO, begin: int, end: int) -> list[BlockPlace]:
         places.append(BlockPlace(offset, found[2], inputs, rows))
         offset += found[2]
     return places
+
+
+def undecodable(where: str, error: CodesError) -> CodesError:
+    """Return the error of a block whose codes the entropy coder refused; its own error does not name the file."""
+    fix = "use another copy of the archive, and the model folder that made it"
+    return CodesError(f"{where}: the codes can't be decoded", found=reason(error), fix=fix)
 
 
 def inflate(data: bytes, most: int, bits: int) -> bytes:

@@ -17,9 +17,9 @@ from aekit.codes.archive.container import (
     read_footer,
     read_frame,
     read_header,
-    scan,
 )
 from aekit.codes.archive.records import unpack
+from aekit.codes.archive.salvage import Loss, advice, salvage_blocks
 from aekit.codes.entropy import FrequencyTables, decode
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch
@@ -38,22 +38,6 @@ class Entry:
     """uint8 [code_dim]."""
     record: Record | None
     """Path and size, where images have them."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What a damaged archive no longer gives."""
-
-    blocks: int
-    """Blocks known to be lost."""
-    images: int | None
-    """Images in them, or None if the index, which counts them, is lost too."""
-    bytes: int
-    """Bytes of the file that are of no use."""
-
-    def __str__(self) -> str:
-        images = "an unknown number of images, if any" if self.images is None else f"{self.images:,} images"
-        return f"{images}, in {self.blocks:,} damaged blocks and {self.bytes:,} bytes of no use"
 
 
 class Archive(Sequence[Entry]):
@@ -103,17 +87,15 @@ class Archive(Sequence[Entry]):
             header, begin = read_header(file, str(path))
             end = file.seek(0, os.SEEK_END)
             places, loss = read_footer(file, begin, end), None
-            if salvage:
-                places, loss = _salvage(file, places, begin, end)
-            elif places is None:
-                whole = scan(file, begin, end)
-                left = f"{len(whole):,} whole blocks of {sum(place.rows for place in whole):,} images"
-                lost = end - (whole[-1].offset + whole[-1].size if whole else begin)
-                found = f"{left}, then {lost:,} bytes that are of no use"
-                fix = "use another copy, or get what is left with `aekit reconstruct --salvage`"
-                raise CodesError(
-                    f"{path} is cut short or damaged", expected="an index at its end", found=found, fix=fix
-                )
+            if salvage or places is None:
+                whole, loss = salvage_blocks(file, places, begin, end, named=header.named)
+                if not salvage and loss:
+                    blocks = f"{len(whole):,} whole {'block' if len(whole) == 1 else 'blocks'}"
+                    left = f"{blocks} of {sum(place.rows for place in whole):,} images"
+                    found = f"{left}, and {loss.bytes:,} bytes that are of no use"
+                    fault = f"{path} is cut short or damaged"
+                    raise CodesError(fault, expected="an index at its end", found=found, fix=advice(whole))
+                places = whole
             return cls(path, file, header, places, model, loss)
         except BaseException:
             file.close()
@@ -211,8 +193,8 @@ class Archive(Sequence[Entry]):
         where = f"{self.path}: the block at byte {place.offset:,}"
         found = read_frame(self._file, place.offset, place.offset + place.size)
         if found is None or found[0] != BLOCK or found[2] != place.size:
-            fix = "use another copy, or get the other blocks with `aekit reconstruct --salvage`"
-            raise CodesError(f"{where} is damaged", fix=fix)
+            whole, _ = salvage_blocks(self._file, list(self.places), 0, 0, named=self.named)
+            raise CodesError(f"{where} is damaged", fix=advice(whole))
         block, shape = CodeBlock.from_body(found[1], where), (1, 1, self.header.spec.code_dim)
         if (block.inputs, block.rows) != (place.inputs, place.rows):
             raise CodesError(where, expected=f"{place.rows} of {place.inputs} images", found=f"{block.rows}")
@@ -247,21 +229,3 @@ class Archive(Sequence[Entry]):
                 records = [record for record in self.records_of(place) if not record.error]
             self._decoded = number, [Entry(*pair) for pair in zip(self.codes_of(place), records, strict=True)]
         return self._decoded[1]
-
-
-def _salvage(
-    file: BinaryIO, places: list[BlockPlace] | None, begin: int, end: int
-) -> tuple[list[BlockPlace], Loss | None]:
-    """The blocks that are whole, and what is lost, if anything is."""
-    if places is None:
-        whole = scan(file, begin, end)
-        used = sum(place.size for place in whole)
-        return whole, Loss(0, None, end - begin - used)
-    whole, lost = list[BlockPlace](), list[BlockPlace]()
-    for place in places:
-        found = read_frame(file, place.offset, place.offset + place.size)
-        (lost if found is None else whole).append(place)
-    if not lost:
-        return places, None
-    loss = Loss(len(lost), sum(place.rows for place in lost), sum(place.size for place in lost))
-    return whole, loss

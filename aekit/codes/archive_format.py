@@ -9,14 +9,21 @@ from pathlib import Path
 
 from aekit.codes.archive import Archive, ArchiveWriter, staged_archive
 from aekit.codes.formats import Description
+from aekit.errors import CodesError
 from aekit.model.bundle import Bundle
 from aekit.outputs.journal import Journal
 
 
 @contextlib.contextmanager
 def open_stored(path: Path, *, index: bool, salvage: bool) -> Iterator[Archive]:
-    """Yield the archive at `path`, as Archive.open; the index is a part of it."""
+    """Yield the archive at `path`, as Archive.open; the index is a part of it.
+
+    Raises CodesError if it is damaged, and with `salvage` if nothing can be salvaged.
+    """
     with Archive.open(path, salvage=salvage) as archive:
+        if archive.loss and not len(archive):
+            fault, fix = f"{path} is cut short or damaged", "use another copy: no image of this one is whole"
+            raise CodesError(fault, expected="at least one whole block", found=f"none; lost: {archive.loss}", fix=fix)
         yield archive
 
 

@@ -173,14 +173,31 @@ def read_footer(file: BinaryIO, begin: int, end: int) -> list[BlockPlace] | None
     return places if offset == tail - size else None
 
 
-def scan(file: BinaryIO, begin: int, end: int) -> list[BlockPlace]:
-    """Return the whole blocks from byte `begin` on, up to the first damaged one: what a file without footer holds."""
+def scan(file: BinaryIO, begin: int, end: int, *, past_damage: bool = False) -> list[BlockPlace]:
+    """Return the whole blocks from `begin` on: what a file without a footer still holds.
+
+    The first frame that is no whole block ends the search. With `past_damage` its length, if there is room for it,
+    leads to the next frame. Every byte is read at most once, whatever the lengths say.
+    """
     places, offset = list[BlockPlace](), begin
-    while (found := read_frame(file, offset, end)) and found[0] == BLOCK and len(found[1]) >= _MIN_BLOCK:
-        inputs, rows = _COUNTS.unpack_from(found[1])
-        places.append(BlockPlace(offset, found[2], inputs, rows))
-        offset += found[2]
-    return places
+    while True:
+        block = read_frame(file, offset, end)
+        if block is not None and block[0] == BLOCK and len(block[1]) >= _MIN_BLOCK:
+            inputs, rows = _COUNTS.unpack_from(block[1])
+            places.append(BlockPlace(offset, block[2], inputs, rows))
+            offset += block[2]
+        elif past_damage and (size := _claimed_size(file, offset, end)):
+            offset += size
+        else:
+            return places
+
+
+def _claimed_size(file: BinaryIO, offset: int, end: int) -> int:
+    """Return the size of a damaged frame by its head; 0 if no block has that size, or it would not end by `end`."""
+    file.seek(offset)
+    head = file.read(_FRAME.size)
+    size = FRAME_BYTES + _FRAME.unpack(head)[1] if len(head) == _FRAME.size else 0
+    return size if FRAME_BYTES + _MIN_BLOCK <= size <= min(FRAME_BYTES + _MAX_BODY, end - offset) else 0
 
 
 def inflate(data: bytes, most: int, bits: int) -> bytes:

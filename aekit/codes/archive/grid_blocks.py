@@ -8,7 +8,7 @@ The parts follow from the sizes (aekit.codes.archive.parts).
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from aekit.codes.archive import container
 from aekit.codes.archive.columns import Columns, Numbers, deflated, planes
 from aekit.codes.archive.container import BLOCK, frame
-from aekit.codes.archive.parts import parts_of
+from aekit.codes.archive.parts import Part, parts_of
 from aekit.codes.archive.records import joined, most_bytes, own_sizes, path_columns, take_paths
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import GridCoders
@@ -154,22 +154,20 @@ class GridLayout:
         coder, sizes = self._coders.of_mode(block.mode, where), self.sizes(block, where)
         shapes = [self._geometry.code_shape(*size) for size in sizes]
         wanted = range(block.rows) if rows is None else rows.tolist()
-        chosen, found, at = set(wanted), dict[int, U8](), 0
-        for part in parts_of(shapes, self._channels):
-            data, crc = _part_at(block.codes, at, where)
-            at += _PART.size + len(data)
+        chosen, found = set(wanted), dict[int, U8]()
+        for part, data, crc in _located(block.codes, parts_of(shapes, self._channels), where):
             if chosen.isdisjoint(range(part.first, part.stop)):
                 continue
             grids = coder.decode(data, part.shapes(shapes))
             if _crc(grids) != crc:
-                raise CodesError(f"{where}: the codes decode to other numbers than were stored", fix=_FIX)
-            if part.bottom:
-                code = found.setdefault(part.first, np.empty((*shapes[part.first], self._channels), np.uint8))
-                code[part.top : part.bottom] = grids[0]
-            else:
+                fix = "use another copy of the archive, and the model folder that made it"
+                raise CodesError(f"{where}: the codes decode to other numbers than were stored", fix=fix)
+            if not part.bottom:
                 found.update((row, grid) for row, grid in enumerate(grids, part.first) if row in chosen)
-        if at != len(block.codes):
-            raise CodesError(where, expected=f"{at} bytes of codes", found=f"{len(block.codes)}")
+                continue
+            if part.first not in found:
+                found[part.first] = np.empty((*shapes[part.first], self._channels), np.uint8)
+            found[part.first][part.top : part.bottom] = grids[0]
         return GridCodes(tuple(found[row] for row in wanted), tuple(sizes[row] for row in wanted))
 
     def _unpacked(self, block: GridBlock, where: str, *, names: bool) -> tuple[list[tuple[int, int]], list[Record]]:
@@ -197,9 +195,6 @@ class GridLayout:
         return sizes, records
 
 
-_FIX = "use another copy of the archive, and the model folder that made it"
-
-
 def _fits(shape: tuple[int, int, int]) -> bool:
     """Return whether an archive can hold a code of this shape. A line is coded at once, so lines are bounded too."""
     height, width, channels = shape
@@ -213,14 +208,21 @@ def _crc(grids: Sequence[U8]) -> int:
     return crc
 
 
-def _part_at(data: bytes, at: int, where: str) -> tuple[bytes, int]:
-    """Return the coded bytes of the part at a place in a block's codes, and the CRC-32 of its numbers."""
-    if at + _PART.size <= len(data):
-        crc, size = _PART.unpack_from(data, at)
-        found = data[at + _PART.size : at + _PART.size + size]
-        if len(found) == size:
-            return found, crc
-    raise CodesError(where, expected="as many parts as its codes take", found="fewer")
+def _located(data: bytes, parts: Iterable[Part], where: str) -> list[tuple[Part, bytes, int]]:
+    """Return each part with its coded bytes and the CRC-32 of its numbers.
+
+    Raises CodesError, before anything is decoded, unless the parts fill the bytes of a block's codes.
+    """
+    located, at = list[tuple[Part, bytes, int]](), 0
+    for part in parts:
+        crc, size = _PART.unpack_from(data, at) if at + _PART.size <= len(data) else (0, len(data))
+        at += _PART.size + size
+        if at > len(data):
+            raise CodesError(where, expected="as many parts as its codes take", found=f"{len(located)}")
+        located.append((part, data[at - size : at], crc))
+    if at != len(data):
+        raise CodesError(where, expected=f"{at} bytes of codes", found=f"{len(data)}")
+    return located
 
 
 def _pack_sizes(sizes: Sequence[tuple[int, int]], records: Sequence[Record] | None) -> bytes:

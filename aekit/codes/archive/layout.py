@@ -74,6 +74,10 @@ class Layout(Protocol):
         """Read the body of a block's frame. Raises CodesError if it does not fit the archive."""
         ...
 
+    def sizes(self, block: Any, where: str) -> list[tuple[int, int]]:
+        """Return (height, width) of the images of a block as they were encoded. Raises CodesError if damaged."""
+        ...
+
     def records(self, block: Any, where: str) -> list[Record]:
         """Return the records of the inputs of a block. Raises CodesError if they are damaged."""
         ...
@@ -85,5 +89,4 @@ class Layout(Protocol):
 
 def layout_of(spec: ModelSpec, *, named: bool) -> Layout:
     """Return the layout of an archive of this model's codes. `named` says whether images have paths."""
-    layout = GridLayout(spec, named=named) if spec.is_grid else VectorLayout(spec.code_dim, named=named)
-    return cast(Layout, layout)
+    return cast(Layout, GridLayout(spec, named=named) if spec.is_grid else VectorLayout(spec, named=named))

@@ -9,9 +9,9 @@ from typing import BinaryIO, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from aekit.codes.archive.container import BLOCK, BlockPlace, Header, read_frame, read_header
+from aekit.codes.archive.container import BLOCK, BlockPlace, Header, read_footer, read_frame, read_header
 from aekit.codes.archive.layout import Block, layout_of
-from aekit.codes.archive.salvage import Loss, find_blocks, salvage_blocks
+from aekit.codes.archive.salvage import Loss, advice, salvage_blocks
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch
 from aekit.images.paths import FILE, kind_of, system_reason
@@ -84,11 +84,17 @@ class Archive(Sequence[Entry]):
             raise CodesError(str(path), expected="an archive", found=system_reason(error)) from error
         try:
             header, begin = read_header(file, str(path))
-            end, loss = file.seek(0, os.SEEK_END), None
-            if salvage:
-                places, loss = salvage_blocks(file, begin, end)
-            else:
-                places = find_blocks(file, begin, end, str(path))
+            end = file.seek(0, os.SEEK_END)
+            places, loss = read_footer(file, begin, end), None
+            if salvage or places is None:
+                whole, loss = salvage_blocks(file, places, begin, end, named=header.named)
+                if not salvage and loss:
+                    blocks = f"{len(whole):,} whole {'block' if len(whole) == 1 else 'blocks'}"
+                    left = f"{blocks} of {sum(place.rows for place in whole):,} images"
+                    found = f"{left}, and {loss.bytes:,} bytes that are of no use"
+                    fault = f"{path} is cut short or damaged"
+                    raise CodesError(fault, expected="an index at its end", found=found, fix=advice(whole))
+                places = whole
             return cls(path, file, header, places, model, loss)
         except BaseException:
             file.close()
@@ -150,6 +156,11 @@ class Archive(Sequence[Entry]):
         """
         return (record for record in self.inputs() if not record.error)
 
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield (height, width) of the images as they were encoded, in the order of their codes."""
+        for place in self.places:
+            yield from self._layout.sizes(self.block(place), self._name(place))
+
     def inputs(self) -> Iterator[Record]:
         """Yield the records of all inputs, also of those that could not be read; nothing if images have no paths."""
         for place in self.places if self.named else ():
@@ -190,8 +201,8 @@ class Archive(Sequence[Entry]):
         """Return the body of the block at `place`, verified. Raises CodesError if it is damaged."""
         found = read_frame(self._file, place.offset, place.offset + place.size)
         if found is None or found[0] != BLOCK or found[2] != place.size:
-            fix = "use another copy, or get the other blocks with `aekit reconstruct --salvage`"
-            raise CodesError(f"{self._name(place)} is damaged", fix=fix)
+            whole, _ = salvage_blocks(self._file, list(self.places), 0, 0, named=self.named)
+            raise CodesError(f"{self._name(place)} is damaged", fix=advice(whole))
         return found[1]
 
     def block(self, place: BlockPlace) -> Block:

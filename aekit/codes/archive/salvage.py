@@ -1,55 +1,73 @@
-"""Find the blocks of an archive: by its index, or, in a damaged one, those that are whole."""
+"""Salvage: the whole blocks of a damaged archive, and what is lost with the others, in words."""
 
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from aekit.codes.archive.container import BlockPlace, read_footer, read_frame, scan
-from aekit.errors import CodesError
+from aekit.codes.archive.container import BLOCK, BlockPlace, read_frame, scan
+
+_MOST_RANGES = 5
+"""Most ranges of lost rows that are told one by one."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a damaged archive has lost."""
+    """What a damaged archive no longer gives."""
 
     blocks: int
     """Blocks known to be lost."""
-    images: int | None
-    """Images in them, or None if the index, which counts them, is lost too."""
+    ranges: tuple[tuple[int, int], ...] | None
+    """First and last row of each run of lost images, or None if the index, which counts them, is lost too."""
     bytes: int
     """Bytes of the file that are of no use."""
+    named: bool = False
+    """Whether the images had paths, which are lost with their codes."""
+
+    @property
+    def images(self) -> int | None:
+        """Lost images, or None if the index is lost too."""
+        return None if self.ranges is None else sum(last - first + 1 for first, last in self.ranges)
 
     def __str__(self) -> str:
-        images = "an unknown number of images, if any" if self.images is None else f"{self.images:,} images"
-        return f"{images}, in {self.blocks:,} damaged blocks and {self.bytes:,} bytes of no use"
+        if self.ranges is None:
+            return f"an unknown number of images, if any, in {self.bytes:,} bytes that are no whole block"
+        shown = [f"{first:,} to {last:,}" if last > first else f"{first:,}" for first, last in self.ranges]
+        if len(shown) > _MOST_RANGES:
+            shown[_MOST_RANGES:] = [f"{len(shown) - _MOST_RANGES:,} more ranges"]
+        rows = f" (counted from 0: {', '.join(shown)})" if shown else ""
+        images = f"{self.images:,} {'image' if self.images == 1 else 'images'}{' with paths' if self.named else ''}"
+        return f"{images}{rows}, in {self.blocks:,} damaged {'block' if self.blocks == 1 else 'blocks'}"
 
 
-def find_blocks(file: BinaryIO, begin: int, end: int, where: str) -> list[BlockPlace]:
-    """Return the blocks of a file of `end` bytes, the first at byte `begin`, by its index.
+def salvage_blocks(
+    file: BinaryIO, places: list[BlockPlace] | None, begin: int, end: int, *, named: bool
+) -> tuple[list[BlockPlace], Loss | None]:
+    """Return the blocks that are whole, and what is lost, if anything is.
 
-    Raises CodesError, which says what is left, if the file has no whole index at its end.
+    `places` are the blocks of the index, or None if the file has lost it. The blocks lie between the bytes `begin` and
+    `end`. Every byte is read once.
     """
-    places = read_footer(file, begin, end)
-    if places is not None:
-        return places
-    whole = scan(file, begin, end)
-    left = f"{len(whole):,} whole blocks of {sum(place.rows for place in whole):,} images"
-    lost = end - (whole[-1].offset + whole[-1].size if whole else begin)
-    found = f"{left}, then {lost:,} bytes that are of no use"
-    fix = "use another copy, or get what is left with `aekit reconstruct --salvage`"
-    raise CodesError(f"{where} is cut short or damaged", expected="an index at its end", found=found, fix=fix)
-
-
-def salvage_blocks(file: BinaryIO, begin: int, end: int) -> tuple[list[BlockPlace], Loss | None]:
-    """Return the blocks that are whole, and what is lost, or None if nothing is."""
-    places = read_footer(file, begin, end)
     if places is None:
-        whole = scan(file, begin, end)
+        whole = scan(file, begin, end, past_damage=True)
         used = sum(place.size for place in whole)
-        return whole, Loss(0, None, end - begin - used)
-    whole, lost = list[BlockPlace](), list[BlockPlace]()
+        return whole, Loss(0, None, end - begin - used, named)
+    whole, lost, ranges, row = list[BlockPlace](), list[BlockPlace](), list[tuple[int, int]](), 0
     for place in places:
-        found = read_frame(file, place.offset, place.offset + place.size)
-        (lost if found is None else whole).append(place)
+        block = read_frame(file, place.offset, place.offset + place.size)
+        if block is None or block[0] != BLOCK or block[2] != place.size:
+            lost.append(place)
+            if place.rows:
+                first = ranges.pop()[0] if ranges and ranges[-1][1] == row - 1 else row
+                ranges.append((first, row + place.rows - 1))
+        else:
+            whole.append(place)
+        row += place.rows
     if not lost:
         return places, None
-    return whole, Loss(len(lost), sum(place.rows for place in lost), sum(place.size for place in lost))
+    return whole, Loss(len(lost), tuple(ranges), sum(place.size for place in lost), named)
+
+
+def advice(whole: list[BlockPlace]) -> str:
+    """Return what to do about a damaged archive of which these blocks are whole."""
+    if any(place.rows for place in whole):
+        return "use another copy, or get what is left with `aekit reconstruct --salvage`"
+    return "use another copy: no image of this one is whole"

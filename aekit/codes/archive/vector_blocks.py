@@ -21,6 +21,7 @@ from aekit.errors import CodesError, ShapeError
 from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.grids import GridCodes
+from aekit.spec import ModelSpec
 
 U8 = npt.NDArray[np.uint8]
 
@@ -62,10 +63,10 @@ class CodeBlock:
 class VectorLayout:
     """Writes and reads blocks of codes uint8 [rows, code_dim]. A Layout (aekit.codes.archive.layout)."""
 
-    def __init__(self, code_dim: int, *, named: bool) -> None:
-        self._code_dim, self._named = code_dim, named
+    def __init__(self, spec: ModelSpec, *, named: bool) -> None:
+        self._code_dim, self._geometry, self._named = spec.code_dim, spec.fixed, named
         self._tables: FrequencyTables | None = None
-        self.most_inputs = inputs_per_block(code_dim)
+        self.most_inputs = inputs_per_block(spec.code_dim)
         self.most_numbers = MAX_SYMBOLS
 
     @property
@@ -114,6 +115,10 @@ class VectorLayout:
         if not self._named and (block.names or block.inputs != block.rows):
             raise CodesError(where, expected="images without paths", found="others")
         return block
+
+    def sizes(self, block: CodeBlock, where: str) -> list[tuple[int, int]]:
+        """Return (height, width) of each image as it was encoded."""
+        return [(self._geometry.height, self._geometry.width)] * block.rows
 
     def records(self, block: CodeBlock, where: str) -> list[Record]:
         """Return the records of a block's inputs. Raises CodesError if they are damaged."""

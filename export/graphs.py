@@ -216,6 +216,8 @@ def check_dimensions(model: onnx.ModelProto, spec: ModelSpec) -> None:
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         actual, expected = [dim.dim_param or dim.dim_value for dim in dims], sizes[value.name]
-        matching = [wanted == found or (wanted == "any" and isinstance(found, str)) for wanted, found in zip(expected, actual)]
+        matching = [
+            wanted == found or (wanted == "any" and isinstance(found, str)) for wanted, found in zip(expected, actual)
+        ]
         if len(actual) != len(expected) or not all(matching):
             raise ParityError(f"the exported graph's {value.name}", expected=str(expected), found=str(actual))

@@ -29,7 +29,6 @@ Task = Callable[[], None]
 """One run of a graph, and the writing of its results to their places."""
 
 
-
 @dataclass(frozen=True)
 class Runs:
     """How a graph is run."""

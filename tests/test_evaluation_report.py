@@ -11,7 +11,7 @@ from test_bundle import rewrite
 
 from aekit.errors import OptionError
 from aekit.evaluation import report
-from aekit.images.sources import fingerprint
+from aekit.images.sources import fingerprint, open_source, read_all
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
 
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "data" / "golden" / "0.1.0"
 
 
 def figures_of(model: Path, images: Any) -> dict[str, Any]:
-    return report.evaluate(Codec.load(model, "cpu"), report.TestImages(images, "images"), None)[0]
+    return report.evaluate(Codec.load(model, "cpu"), report.TestImages(images, "images")).figures
 
 
 def test_headline_figures_are_of_the_codes_that_the_model_stores() -> None:
@@ -35,8 +35,8 @@ def test_headline_figures_are_of_the_codes_that_the_model_stores() -> None:
 def test_the_picture_shows_the_codes_that_the_model_stores() -> None:
     images = np.load(GOLDEN / "train.npy")[:5]
     codec = Codec.load(GOLDEN / "rate" / "model", "cpu")
-    _, shown = report.evaluate(codec, report.TestImages(images, "images"), None)
-    np.testing.assert_array_equal(shown, codec.reconstruct(images, "uint8"))
+    shown = report.evaluate(codec, report.TestImages(images, "images")).reconstructions
+    np.testing.assert_array_equal(np.stack(shown), codec.reconstruct(images, "uint8"))
 
 
 def test_pca_comes_from_model_json_where_the_run_is_not_at_hand(model: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_strangers_model_json_names_no_path_to_read(model: Path, aekit: Run, p
 
 def test_a_strangers_expression_is_not_run(model: Path, pictures: Path) -> None:
     bundle = Bundle.read(model)
-    images, names, _ = report.read_all(report.open_source(str(pictures), "test"), bundle.spec.geometry)
+    images, names, _ = read_all(open_source(str(pictures), "test"), bundle.spec.geometry)
     evil = {"fingerprint": fingerprint(images, names), "group_by": "(a|a?)+$"}
     rewrite(model, training=evil)
     with pytest.raises(OptionError, match=r"--group-by: .* in model.json only; name the model's run with --run"):

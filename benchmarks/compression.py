@@ -34,7 +34,8 @@ from aekit.codes.tables import read_tables
 from aekit.evaluation.codecs import available, mosaic
 from aekit.evaluation.metrics import mse, psnr
 from aekit.evaluation.report import open_test_images
-from aekit.images.decode import MAX_PIXELS, Pixels
+from aekit.images.decode import Pixels
+from aekit.images.opening import MAX_PIXELS
 from aekit.images.sources import open_source, read_all
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec

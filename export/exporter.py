@@ -122,13 +122,13 @@ def _variants_to_make(variant: str) -> tuple[str, ...]:
 
 def _fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec) -> Graphs:
     """Build both graphs of a network in fp32. Raises ParityError if a graph has a fixed batch size."""
-    image = torch.zeros((2, *spec.geometry.shape), dtype=torch.uint8)
+    image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
     models = {
         "encoder": export_graph(EncoderGraph(network, units), image, ["image"], ["latent", "code"]),
         "decoder": export_graph(DecoderGraph(network, units), torch.zeros(2, spec.code_dim), ["latent"], ["image"]),
     }
     for model in models.values():
-        check_dimensions(model, spec.geometry, spec.code_dim)
+        check_dimensions(model, spec.fixed, spec.code_dim)
     return models
 
 

@@ -19,9 +19,10 @@ from test_entropy import latent_like
 
 from aekit.codes import entropy
 from aekit.codes.archive import Archive, ArchiveWriter, container
-from aekit.codes.archive.container import CodeBlock, Header, frame
+from aekit.codes.archive.container import Header, frame
 from aekit.codes.archive.records import pack, unpack
 from aekit.codes.archive.salvage import Loss
+from aekit.codes.archive.vector_blocks import CodeBlock
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables, read_tables
 from aekit.errors import BundleError, CodesError, ModelMismatch, ShapeError, SpecError
@@ -138,8 +139,8 @@ def test_codes_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_newer_format_says_update(tmp_path: Path) -> None:
     data = bytearray(written(CODES, None))
-    data[8] = 2
-    with pytest.raises(CodesError, match=r"expected format 1, found format 2.*; update aekit"):
+    data[8] = 3
+    with pytest.raises(CodesError, match=r"expected format 2 or older, found format 3.*; update aekit"):
         opened(bytes(data), tmp_path)
 
 

@@ -20,8 +20,8 @@ from aekit import Archive, jobs
 from aekit.codes.files import open_codes
 from aekit.errors import AekitError
 from aekit.images.decode import Pixels
+from aekit.images.picture_output import MARKER
 from aekit.images.sources import ArraySource, open_source
-from aekit.images.writing import MARKER
 from aekit.model.codec import BATCH_SIZE, Codec, Codes
 
 

@@ -59,7 +59,7 @@ def sample(
     columns = count + 2 if interpolate else math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     codec = Codec.load(model, provider, threads)
-    check_grid(rows, columns, codec.spec.geometry)
+    check_grid(rows, columns, codec.spec.fixed)
     if interpolate:
         ends, between = interpolation.interpolate(codec, *interpolate, count)
         images = np.concatenate([ends[:1], between, ends[1:]])

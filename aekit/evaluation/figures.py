@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from aekit.errors import OptionError
-from aekit.images.decode import MAX_PIXELS, Pixels
+from aekit.images.decode import Pixels
+from aekit.images.opening import MAX_PIXELS
 from aekit.spec import Geometry
 
 _GAP = 2

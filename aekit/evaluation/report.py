@@ -58,7 +58,7 @@ def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> 
     `group_by` is None or malformed.
     """
     source = open_source(text, "test")
-    geometry = bundle.spec.geometry
+    geometry = bundle.spec.fixed
     if isinstance(source, ArraySource) and source.is_named_set:
         return TestImages(source.read(0, len(source), geometry).images, f"the test split of {text}")
     images, names, skipped = read_all(source, geometry)
@@ -99,7 +99,7 @@ def evaluate(codec: Codec, test: TestImages, pca: Pca | None) -> tuple[dict[str,
     if not len(test.images):
         raise SourceError("the images to evaluate", expected="at least one", found="none")
     spec = codec.spec
-    pixels = spec.geometry.pixels
+    pixels = spec.fixed.pixels
     if pca is not None and pca.mean.size != pixels:
         raise SourceError(
             "the run's principal components", expected=f"components of {pixels} pixels", found=f"{pca.mean.size}"

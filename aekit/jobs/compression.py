@@ -13,7 +13,8 @@ from aekit.codes.formats import CodeFormat, format_to_write, suffixes
 from aekit.errors import OptionError
 from aekit.images.arrays import read_rows
 from aekit.images.reading import reading
-from aekit.images.sources import ArraySource, FolderSource, Source, state_of, state_of_files
+from aekit.images.sources import ArraySource, FolderSource, Source
+from aekit.images.states import state_of, state_of_files
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions

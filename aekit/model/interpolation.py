@@ -19,7 +19,7 @@ def interpolate(codec: Codec, first: Path, last: Path, count: int) -> tuple[Pixe
     graph is missing or damaged, and ProviderError if a graph can't be run.
     """
     check_count(count, least=2)
-    ends = np.stack([decode_file(path, codec.spec.geometry)[0] for path in (first, last)])
+    ends = np.stack([decode_file(path, codec.spec.fixed)[0] for path in (first, last)])
     start, stop = codec.encode(ends)
     share = np.linspace(0, 1, count, dtype=np.float32)[:, None]
     return ends, codec.decode((1 - share) * start + share * stop)

@@ -12,15 +12,25 @@ _RENAMED = {"lambda": "lambda_"}
 """Field of the dataclass for each option whose name is a keyword of Python."""
 
 
-def make_objective(name: str, options: Mapping[str, str]) -> Objective:
+def make_objective(name: str, options: Mapping[str, str], *, grid: bool = False) -> Objective:
     """Make the objective that a user named. `options` are texts by option name.
 
-    Raises OptionError for an unknown objective, an unknown option, a text that is not of the option's type, or a
-    value out of range.
+    With `grid` it is the objective for grid codes, a GridObjective.
+
+    Raises OptionError for an unknown objective or one that does not suit grid codes, an unknown option, a text that is
+    not of the option's type, or a value out of range.
     """
     if name not in OBJECTIVES:
         raise OptionError("--objective", expected=" or ".join(OBJECTIVES), found=repr(name)[:80])
     entry = OBJECTIVES[name]
+    if grid and not entry.suits_grids:
+        suited = " or ".join(other for other, facts in OBJECTIVES.items() if facts.suits_grids)
+        raise OptionError(
+            "--objective",
+            expected=f"{suited} for pictures of any size",
+            found=name,
+            fix="choose one of them, or train at one size, for example --size 32x32",
+        )
     known = {option.name: option for option in entry.options}
     fields: dict[str, str | int | float] = {}
     for option, text in options.items():
@@ -33,5 +43,5 @@ def make_objective(name: str, options: Mapping[str, str]) -> Objective:
         except ValueError:
             found = repr(text)[:80]
             raise OptionError(f"option {option!r}", expected=f"a {kind.__name__}", found=found) from None
-    objective: Objective = entry.load()(**fields)
+    objective: Objective = entry.load(grid=grid)(**fields)
     return objective

@@ -1,12 +1,10 @@
 """Archives of grid codes (version 2): there and back, against a second reader, and what they cost."""
 
 import dataclasses
-import json
 import tempfile
 import tracemalloc
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +14,15 @@ from grid_archives import CODES, GRID, RECORDS, assert_same, grid_bundle, made_c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_archive import read_archive
-from test_archive import PAGE, PATHS
+from test_archive import PATHS
 
 from aekit.codes import archive_format, entropy
 from aekit.codes.archive import container, staged_archive
-from aekit.codes.tables import pack_tables, read_tables
+from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch, ShapeError
 from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.grids import GridCodes
-from aekit.spec import ModelSpec
 
 
 @st.composite
@@ -177,39 +174,6 @@ def test_what_info_says(tmp_path: Path) -> None:
     )
     path.write_bytes(written(CODES[:1], RECORDS[:1]))
     assert "  pictures of 33x20 pixels; 660 pixels" in archive_format.describe(path).lines[-1]
-
-
-def page_example() -> dict[str, Any]:
-    """The example of version 2 in ARCHIVE.md."""
-    example: dict[str, Any] = json.loads(PAGE.read_text(encoding="utf-8").split("```json")[2].split("```")[0])
-    return example
-
-
-def written_as_on_the_page(example: dict[str, Any]) -> bytes:
-    header = example["header"]
-    tables = json.loads(PAGE.with_name("ENTROPY.md").read_text(encoding="utf-8").split("```json")[1].split("```")[0])
-    packed = pack_tables(entropy.FrequencyTables.from_dict(tables["tables"]))
-    spec = ModelSpec.from_dict(header["spec"], "the page")
-    bundle = dataclasses.replace(
-        GRID, model_id=header["model_id"], spec=spec, manifest={**GRID.manifest, "tables": packed}
-    )
-    sizes = tuple((height, width) for (width, height), _ in example["codes"])
-    codes = tuple(
-        np.array(numbers, np.uint8).reshape(*spec.grid.code_shape(*size), -1)
-        for size, (_, numbers) in zip(sizes, example["codes"], strict=True)
-    )
-    return written(GridCodes(codes, sizes), [Record(*record) for record in example["records"]], bundle)
-
-
-def test_the_file_on_the_page() -> None:
-    example = page_example()
-    tables = json.loads(PAGE.with_name("ENTROPY.md").read_text(encoding="utf-8").split("```json")[1].split("```")[0])
-    data = bytes.fromhex(example["bytes"])
-    header, codes, records = read_archive(data, tables["tables"])
-    assert header == example["header"]
-    assert [[list(size), numbers] for size, numbers in codes] == example["codes"]
-    assert [[path.decode(), *rest] for path, *rest in records] == example["records"]
-    assert written_as_on_the_page(example) == data
 
 
 # --- what does not fit

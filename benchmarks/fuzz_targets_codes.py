@@ -17,8 +17,9 @@ from aekit.codes.archive import Archive, staged_archive
 from aekit.codes.archive.container import BLOCK, FOOTER, MAGIC, Header, frame
 from aekit.codes.archive.records import pack
 from aekit.codes.entropy import FrequencyTables, decode, encode
-from aekit.codes.npy import CodeFile, index_path
+from aekit.codes.npy import CodeFile
 from aekit.codes.npy_format import CodeWriter
+from aekit.codes.npy_index import index_path
 from aekit.codes.tables import read_tables
 from aekit.errors import AekitError, OutputError
 from aekit.images.records import Record, check_relative

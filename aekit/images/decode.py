@@ -162,11 +162,32 @@ def fit_array(images: Pixels, geometry: Geometry) -> Pixels:
 
     Raises ShapeError if the array is not uint8 with 1 or 3 channels.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise ShapeError("images", expected="uint8 [n, height, width, 1 or 3]", found=f"{images.dtype} {images.shape}")
+    _check_images(images)
     if images.shape[1:] == geometry.shape:
         return images
     out = np.empty((len(images), *geometry.shape), np.uint8)
     for row, image in zip(out, images, strict=True):
-        row[...] = fit(Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]), geometry)
+        row[...] = fit(_as_image(image), geometry)
     return out
+
+
+def fit_pictures(images: Pixels, geometry: GridGeometry) -> list[Pixels]:
+    """Bring uint8 images [n, h, w, c] to a grid model by the rules for files; images that fit are not copied.
+
+    Returns n pictures uint8 [H, W, channels]. Raises ShapeError if the array is not uint8 with 1 or 3 channels.
+    """
+    _check_images(images)
+    height, width, channels = images.shape[1:]
+    size = geometry.fitted(height, width)
+    if (size, geometry.channels) == ((height, width), channels):
+        return list(images)
+    return [fit_picture(_as_image(image), geometry, size) for image in images]
+
+
+def _check_images(images: Pixels) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ShapeError("images", expected="uint8 [n, height, width, 1 or 3]", found=f"{images.dtype} {images.shape}")
+
+
+def _as_image(image: Pixels) -> Image.Image:
+    return Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])

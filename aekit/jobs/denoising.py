@@ -6,10 +6,11 @@ from pathlib import Path
 
 from aekit.errors import OptionError
 from aekit.images.picture_names import numbered, png_paths
+from aekit.images.picture_writer import Batch
 from aekit.images.reading import reading
 from aekit.images.records import ImageBlock, Record
-from aekit.images.sources import Source, state_of
-from aekit.images.writing import Batch
+from aekit.images.sources import Source
+from aekit.images.states import state_of
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
@@ -52,7 +53,7 @@ def denoise(
     ):
         failures = FailureLog(source, options, journal.marks)
         images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
-        with reading(source, codec.spec.fixed, images_per_block, options.workers, first, codec.open) as blocks:
+        with reading(source, codec.spec.geometry, images_per_block, options.workers, first, codec.open) as blocks:
             job.agree_on_provider(journal, "encoder", "decoder")
             writer.write(_denoised(failures.checked(blocks), names, codec, first, options))
         failures.check_any(writer.count)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aekit.errors import OptionError, ShapeError
 from aekit.images.decode import Pixels
 from aekit.model.bundle import Bundle
-from aekit.model.grids import Array, GridCodes, decode_grids, encode_grids
+from aekit.model.grids import Array, GridCodes, Runs, decode_grids, encode_grids
 from aekit.model.sessions import Sessions
 from aekit.spec import ModelSpec
 
@@ -152,11 +152,11 @@ class Codec:
         _check_batch(batch_size)
         output = "code" if dtype == "uint8" else "latent"
         if self.spec.is_grid:
-            pictures = [self._checked_picture(image) for image in images]
-            run = partial(self._sessions.run, "encoder", output, "image", batch_size=batch_size)
-            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, run, batch_size)
-            return codes if isinstance(images, list) else _stacked(codes, self.spec.code_dim, dtype)
-        checked = self._checked_images(np.asarray(images))
+            pictures = self._checked_pictures(images)
+            runs = self._runs("encoder", output, "image", batch_size)
+            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs)
+            return codes if isinstance(images, list) else self._stacked(codes, images.shape, dtype)
+        checked = self._checked_images(images)
         out = np.empty((len(checked), self.spec.code_dim), dtype)
         self._sessions.run("encoder", output, "image", checked, out, batch_size)
         return out
@@ -182,9 +182,14 @@ class Codec:
             grids = codes if isinstance(codes, GridCodes) else self._whole_blocks(np.asarray(codes))
             for code in grids.codes:
                 self._check_code(code)
-            run = partial(self._sessions.run, "decoder", "image", "latent", batch_size=batch_size)
-            pictures = decode_grids(grids, self.spec.grid, run, batch_size)
-            return pictures if isinstance(codes, GridCodes) else np.stack(pictures)
+            pictures = decode_grids(grids, self.spec.grid, self._runs("decoder", "image", "latent", batch_size))
+            if isinstance(codes, GridCodes):
+                return pictures
+            size = (side * self.spec.grid.stride for side in codes.shape[1:3])
+            return np.stack(pictures) if pictures else np.empty((0, *size, self.spec.grid.channels), np.uint8)
+        if isinstance(codes, GridCodes):
+            fix = "use the model that made these codes"
+            raise ShapeError("codes", expected=f"[n, {self.spec.code_dim}]", found="grid codes", fix=fix)
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != self.spec.code_dim or codes.dtype.name not in (*DTYPES, "float64"):
             raise ShapeError(
@@ -211,13 +216,26 @@ class Codec:
         Raises ShapeError, OptionError, BundleError and ProviderError as `encode` and `decode` do.
         """
         if self.spec.is_grid:
-            pictures = self.decode(self.encode(list(images), dtype, batch_size), batch_size)
-            return pictures if isinstance(images, list) or not pictures else np.stack(pictures)
+            pictures = self.decode(self.encode(self._checked_pictures(images), dtype, batch_size), batch_size)
+            if isinstance(images, list):
+                return pictures
+            return np.stack(pictures) if pictures else np.empty((*images.shape[:3], self.spec.grid.channels), np.uint8)
         codes: Codes = self.encode(np.asarray(images), dtype, batch_size)
         return self.decode(codes, batch_size)
 
-    def _checked_images(self, images: Pixels) -> Pixels:
+    def _runs(self, role: str, output: str, name: str, batch_size: int) -> Runs:
+        sessions = self._sessions
+        sessions.session(role)  # an unusable graph is an error even if there is nothing to run
+        return Runs(
+            partial(sessions.run_batch, role, output, name), sessions.each, sessions.parallel_batches, batch_size
+        )
+
+    def _checked_images(self, images: Pixels | list[Pixels]) -> Pixels:
         shape = self.spec.fixed.shape
+        if isinstance(images, list) and len({np.shape(image) for image in images}) > 1:
+            expected, fix = f"images of {self.spec.geometry}", "convert uint8 images with aekit.images.decode.fit_array"
+            raise ShapeError("images", expected=expected, found="images of differing sizes", fix=fix)
+        images = np.asarray(images)
         if images.ndim == 3 and shape[2] == 1 and images.shape[1:] == shape[:2]:
             images = images[..., None]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
@@ -228,6 +246,12 @@ class Codec:
                 fix="convert uint8 images with aekit.images.decode.fit_array",
             )
         return images
+
+    def _checked_pictures(self, images: Pixels | list[Pixels]) -> list[Pixels]:
+        if not isinstance(images, list) and images.ndim not in (3, 4):
+            expected = f"a list of pictures, or uint8 [n, height, width, {self.spec.grid.channels}]"
+            raise ShapeError("pictures", expected=expected, found=f"{images.dtype} {list(images.shape)}")
+        return [self._checked_picture(image) for image in images]
 
     def _checked_picture(self, picture: Pixels) -> Pixels:
         picture, channels = np.asarray(picture), self.spec.grid.channels
@@ -241,6 +265,12 @@ class Codec:
                 fix="give one picture as [picture], several of one size as an array [n, height, width, channels]",
             )
         return picture
+
+    def _stacked(self, codes: GridCodes, shape: tuple[int, ...], dtype: str) -> Codes:
+        """Return the codes of pictures of one array, whose shape is `shape`, as an array [n, h, w, K]."""
+        if codes.codes:
+            return np.stack(codes.codes)
+        return np.empty((0, *self.spec.grid.code_shape(shape[1], shape[2]), self.spec.code_dim), dtype)
 
     def _whole_blocks(self, codes: Codes) -> GridCodes:
         stride = self.spec.grid.stride
@@ -269,8 +299,3 @@ def _check_finite(codes: Array) -> None:
     # The graph takes float32. NaN and infinity fail this comparison too.
     if codes.dtype.kind == "f" and not (np.abs(codes) <= np.finfo(np.float32).max).all():
         raise ShapeError("codes", expected="finite numbers of float32", found="NaN, infinity or larger ones")
-
-
-def _stacked(codes: GridCodes, code_dim: int, dtype: str) -> Codes:
-    """Return codes of one shape as an array [n, h, w, K]."""
-    return np.stack(codes.codes) if codes.codes else np.empty((0, 0, 0, code_dim), dtype)

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from aekit.outputs.contents import Content
 from aekit.outputs.marks import Mark
 
 VERSION = 3
@@ -35,6 +36,10 @@ class Log:
     """Inode numbers of the outputs, once they were finished."""
     over: tuple[int, ...] = ()
     """Inode numbers of the files that the outputs were to replace."""
+    contents: tuple[Content, ...] = ()
+    """Content of each finished output; empty if the journal does not tell it."""
+    replaced: tuple[Content | None, ...] = ()
+    """Content of what each output was to replace."""
     size: int = 0
     """Bytes of the whole lines."""
 
@@ -44,14 +49,20 @@ class Log:
             self.inodes.add(int(entry["inode"]))
         if "anew" in entry:
             self.facts, self.marks, self.finished, self.over = {}, [], (), ()
+            self.contents, self.replaced = (), ()
         if "making" in entry:
             self.making.add(_part_name(entry["making"]))
         if "part" in entry:
             name, inode = entry["part"]
             self.parts[_part_name(name)] = int(inode)
         self.facts.update(entry.get("facts", {}))
-        self.finished = tuple(entry.get("finished", self.finished))
-        self.over = tuple(entry.get("over", self.over))
+        if "finished" in entry:
+            contents = tuple(map(Content.from_json, entry.get("contents", ())))
+            if len(contents) not in (0, len(entry["finished"])):
+                raise ValueError("contents of other outputs")
+            replaced = tuple(old if old is None else Content.from_json(old) for old in entry.get("replaced", ()))
+            self.finished, self.over = tuple(entry["finished"]), tuple(entry.get("over", ()))
+            self.contents, self.replaced = contents, replaced
         if "mark" in entry:
             self.marks.append(Mark.from_json(entry["mark"]))
         if "rewind" in entry:

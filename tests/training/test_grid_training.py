@@ -17,7 +17,6 @@ from aekit.errors import AekitError, CheckpointError, OptionError, SourceError
 from aekit.images.decode import Pixels
 from aekit.runs import CONFIG, PCA
 from aekit.spec import GridGeometry
-from aekit.training import pictures as picture_room
 from aekit.training.checkpoint import Run
 from aekit.training.networks.grid import GridDecoder, GridEncoder
 from aekit.training.objectives.grid_rate import GridRate
@@ -268,16 +267,6 @@ def test_pictures_that_teach_nothing_are_refused(tmp_path: Path, levels: list[in
         Image.fromarray(np.full((80, 70), level, np.uint8)).save(tmp_path / "dull" / f"{row}.png")
     with pytest.raises(SourceError, match=message):
         aekit.train(tmp_path / "dull", tmp_path / "run", **FEW)
-
-
-def test_pictures_that_fill_half_of_the_memory_are_refused(
-    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(picture_room, "_half_of_memory", lambda: 20_000)
-    with pytest.raises(
-        SourceError, match=r"half of this machine's memory, found more in the first \d+ of 12; .*--max-side"
-    ):
-        aekit.train(mixed, tmp_path / "run", **FEW)
 
 
 def test_bad_files_are_skipped_and_groups_stay_together(mixed: Path, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ class Sessions:
                     # If nobody gave a number, a batch that runs alone uses as many threads as onnxruntime chooses.
                     threads=self.threads if alone else self.threads_per_batch,
                     spinning=alone,
+                    one_shape=not self.bundle.spec.is_grid,
                 )
                 self._check_graph(role, running.session)
                 self._sessions[key] = running

@@ -2,7 +2,8 @@
 
 A target's `run` may return or raise an AekitError; it raises Wrong where an answer differs from what a checksum or a
 documented rule promises. Anything else that comes out of it is a finding. The targets stand by subject in
-fuzz_targets_images.py, fuzz_targets_codes.py, fuzz_targets_grids.py and fuzz_targets_models.py.
+fuzz_targets_images.py, fuzz_targets_codes.py, fuzz_targets_grids.py, fuzz_targets_journals.py and
+fuzz_targets_models.py.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import fuzz_targets_codes as codes
 import fuzz_targets_grids as grids
 import fuzz_targets_images as images
+import fuzz_targets_journals as journals
 import fuzz_targets_models as models
 from fuzz_targets_base import Target, Wrong
 
@@ -31,7 +33,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "grid-index": grids.index,
     "entropy": codes.entropy,
     "tables": codes.tables,
-    "journal": codes.journal,
+    "journal": journals.journal,
+    "finished": journals.finished,
     "manifest": models.manifest,
     "graph": models.graph,
     "components": models.components,

@@ -183,7 +183,7 @@ def test_a_system_that_starts_no_more_threads_is_one_line(tmp_path: Path) -> Non
     np.save(tmp_path / "in.npy", made_images(500))
     program = (
         "import threading\n"
-        "def refuse(*_, **__): raise RuntimeError(\"can't start new thread\")\n"
+        'def refuse(*_, **__): raise RuntimeError("can\'t start new thread")\n'
         "threading._start_new_thread = threading._start_joinable_thread = refuse\n"
         "import aekit.cli; aekit.cli.main()"
     )

@@ -11,7 +11,8 @@ from aekit.evaluation.envelope import Setting
 from aekit.evaluation.metrics import mean_mse
 from aekit.evaluation.peers import SIDE, Peers, Sample, find_peers, sample
 from aekit.images.decode import Pixels
-from aekit.model.codec import Codec
+from aekit.model.codec import Codec, Codes
+from aekit.model.grids import GridCodes
 
 HEADER_NOTE = "a file of one gray pixel at the same setting counts as the header"
 
@@ -49,9 +50,14 @@ def compare(
 
 def _ours(codec: Codec, chosen: Sample, archive: ArchiveSize | None) -> tuple[dict[str, float] | None, float]:
     """Return the model's bytes an image, and the error of its uint8 codes."""
-    pictures = chosen.pictures if codec.spec.is_grid else np.stack(chosen.pictures)
-    codes = codec.encode(pictures, "uint8")  # type: ignore[arg-type]
-    error = mean_mse(chosen.pictures, codec.decode(codes))
+    pictures = list(chosen.pictures)
+    codes: Codes | GridCodes
+    if codec.spec.is_grid:
+        codes = grids = codec.encode(pictures, "uint8")
+        error = mean_mse(pictures, codec.decode(grids))
+    else:
+        codes = vectors = codec.encode(np.stack(pictures), "uint8")
+        error = mean_mse(pictures, list(codec.decode(vectors)))
     if archive is None:
         return None, error
     payload = added_bytes(codec.bundle, codes)

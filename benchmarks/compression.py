@@ -82,9 +82,9 @@ def compared(models: Sequence[Measured], settings: Sequence[Setting]) -> Rows:
     rows: Rows = []
     for model in models:
         ours, row = model.shared, {"model": model.name, "MSE": model.shared.mse}
-        for size in SIZES:
+        for size, words in SIZES.items():
             peer, own = bytes_at(curve_of(settings, size), ours.mse), float(getattr(ours, size))
-            row |= {f"aekit, {size}": own, f"envelope, {size}": peer, f"ratio, {size}": peer and own / peer}
+            row |= {f"aekit, {words}": own, f"envelope, {words}": peer, f"ratio, {words}": peer and own / peer}
         best = [each for each in settings if each.mse <= ours.mse]
         row["best setting"] = str(min(best, key=lambda each: each.bytes)) if best else None
         for codec in QUALITIES:
@@ -94,7 +94,7 @@ def compared(models: Sequence[Measured], settings: Sequence[Setting]) -> Rows:
 
 
 def _winner(row: dict[str, Any]) -> str:
-    ratios = [row[f"ratio, {size}"] for size in SIZES]
+    ratios = [row[f"ratio, {words}"] for words in SIZES.values()]
     if None in ratios:
         return "unknown: the codecs have no such error"
     if ratios[0] > 1:

@@ -130,6 +130,9 @@ def train(
             min=1,
         ),
     ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train for, in place of --epochs.", min=1, show_default="by --epochs")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, such as 90s, 5m or 1h.")] = None,
     batch_size: Annotated[
         int | None,
@@ -176,6 +179,7 @@ def train(
         "max_side": max_side,
         "gray": gray,
         "epochs": epochs,
+        "steps": steps,
         "budget": budget,
         "batch_size": batch_size,
         "lr": lr,

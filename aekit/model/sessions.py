@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from aekit.errors import BundleError, OptionError, ProviderError, reason
 from aekit.model.bundle import Bundle
-from aekit.model.providers import RunningSession, open_session, run_session
+from aekit.model.providers import RunningSession, lacks_memory, open_session, run_session
 from aekit.workers import cores
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Sessions:
                     # If nobody gave a number, a batch that runs alone uses as many threads as onnxruntime chooses.
                     threads=self.threads if alone else self.threads_per_batch,
                     spinning=alone,
+                    one_shape=not self.bundle.spec.is_grid,
                 )
                 self._check_graph(role, running.session)
                 self._sessions[key] = running
@@ -115,6 +116,8 @@ class Sessions:
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime raises its own classes, without a public base
+            if running.provider == "cpu" and lacks_memory(error):
+                raise MemoryError from error
             what = f"{self._file(role)} could not be run on {len(batch)} rows"
             raise ProviderError(what, found=reason(error, 300)) from error
         if values.shape != out.shape:  # numpy would repeat one row to fill the places of the others

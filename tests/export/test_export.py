@@ -15,7 +15,15 @@ from aekit.codes.tables import read_tables
 from aekit.errors import OptionError, OutputExists, ParityError
 from aekit.evaluation.metrics import mse, psnr
 from aekit.exporting.exporter import export_run, identity
-from aekit.exporting.graphs import FREE_CODE, OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
+from aekit.exporting.graphs import (
+    FREE_CODE,
+    OPSET,
+    CodeUnits,
+    DecoderGraph,
+    EncoderGraph,
+    check_dimensions,
+    export_graph,
+)
 from aekit.exporting.parity import VariantCost, fastest, measure_parity
 from aekit.exporting.quantize import make_variant
 from aekit.model.bundle import Bundle

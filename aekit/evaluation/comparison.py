@@ -11,8 +11,7 @@ from aekit.evaluation.envelope import Setting
 from aekit.evaluation.metrics import mean_mse
 from aekit.evaluation.peers import SIDE, Peers, Sample, find_peers, sample
 from aekit.images.decode import Pixels
-from aekit.model.codec import Codec, Codes
-from aekit.model.grids import GridCodes
+from aekit.model.codec import Codec
 
 HEADER_NOTE = "a file of one gray pixel at the same setting counts as the header"
 

@@ -38,10 +38,20 @@ class ObjectiveEntry:
     """Whether the model is trained to remove noise."""
     headline: str = "mse"
     """Name of the validation figure that picks the weights to keep; less is better."""
+    grid_home: str = ""
+    """`module:class` of the objective's code for grid codes; empty if the objective does not suit them."""
 
-    def load(self) -> Any:
-        """Import and return the class of the objective. Raises ImportError if torch is not installed."""
-        return _load(self.home)
+    @property
+    def suits_grids(self) -> bool:
+        """Whether a network of grid codes can be trained for this objective."""
+        return bool(self.grid_home)
+
+    def load(self, *, grid: bool = False) -> Any:
+        """Import and return the class of the objective, for vector codes or for grid codes.
+
+        Raises ImportError if torch is not installed.
+        """
+        return _load(self.grid_home if grid else self.home)
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,16 @@ class NetworkEntry:
     """`module:function` of the code that makes the encoder and the decoder. The module imports torch."""
     help: str
     """What the network is, in a few words."""
-    hidden: tuple[int, ...]
+    hidden: tuple[int, ...] = ()
     """Sizes of its layers when neither the preset nor the user gives any."""
-    hidden_help: str
-    """What the sizes mean that --hidden takes."""
+    hidden_help: str = ""
+    """What the sizes mean that --hidden takes; empty if the preset alone gives the sizes."""
     starts_as_pca: bool = False
     """Whether the network starts as the principal components of the training images."""
+    takes_any_size: bool = False
+    """Whether the network takes pictures of any size and makes grid codes; else it makes vector codes of one size."""
+    objective: str = "plain"
+    """Name of the objective that the network is trained for if the user names none."""
 
     def load(self) -> Any:
         """Import and return the function that makes the network. Raises ImportError if torch is not installed."""
@@ -65,7 +79,11 @@ class NetworkEntry:
 
 
 OBJECTIVES: dict[str, ObjectiveEntry] = {
-    "plain": ObjectiveEntry("aekit.training.objectives.plain:Plain", "the least error"),
+    "plain": ObjectiveEntry(
+        "aekit.training.objectives.plain:Plain",
+        "the least error",
+        grid_home="aekit.training.objectives.grid:GridPlain",
+    ),
     "denoising": ObjectiveEntry(
         "aekit.training.objectives.denoising:Denoising",
         "clean images from noisy ones",
@@ -75,6 +93,7 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         ),
         is_denoiser=True,
         headline="denoised_mse",
+        grid_home="aekit.training.objectives.grid:GridDenoising",
     ),
     "variational": ObjectiveEntry(
         "aekit.training.objectives.variational:Variational",
@@ -100,11 +119,16 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         "aekit.training.objectives.rate:Rate",
         "the fewest bits for an error",
         (
-            Option("lambda", 0.0, "bits per pixel for a mean squared error of 1 (levels 0 to 255); 0 means 0.0005"),
+            Option(
+                "lambda",
+                0.0,
+                "bits per pixel for a mean squared error of 1 (levels 0 to 255); 0 means 0.0005, for grid codes 0.005",
+            ),
             Option("bytes", 0.0, "mean bytes of a code, which training reaches by changing lambda; 0 fixes lambda"),
         ),
         stores_uint8_only=True,
         headline="loss",
+        grid_home="aekit.training.objectives.grid_rate:GridRate",
     ),
 }
 """Every objective by the name that --objective takes and model.json carries."""
@@ -128,6 +152,13 @@ NETWORKS: dict[str, NetworkEntry] = {
         "strided convolutions",
         (32, 64),
         "channels of the stages; the last stage is repeated until the sides are at most 8 pixels",
+    ),
+    "grid": NetworkEntry(
+        "aekit.training.networks.grid:grid",
+        "convolutions and a block transform, for pictures of any size",
+        starts_as_pca=True,
+        takes_any_size=True,
+        objective="rate",
     ),
 }
 """Every network by the name that --network takes and model.json carries."""

@@ -6,13 +6,20 @@ from typing import Any, Self
 
 from aekit.errors import SpecError
 
-FORMAT_VERSION = 1
-"""Version of the model bundle's JSON; readers refuse a higher one."""
+FORMAT_VERSION = 2
+"""Newest version of the model bundle's JSON that this aekit reads; readers refuse a higher one. Models of vector codes
+are written as version 1, models of grid codes as version 2."""
 
 MIN_SIDE, MAX_SIDE = 8, 256
 """Shortest and longest side of an image that a model accepts, in pixels."""
 MAX_CODE_DIM = 65536
-"""Largest number of numbers in a code."""
+"""Largest number of numbers in a code, or at one place of a grid code."""
+MAX_STRIDE = 64
+"""Largest stride of a grid code, in pixels."""
+MAX_HALO = 256
+"""Largest halo of a grid model, in places of the code."""
+MAX_PICTURE_SIDE = 65535
+"""Longest side of a picture that a grid model accepts, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,7 @@ class Geometry:
         _bounded("height", self.height, MIN_SIDE, MAX_SIDE)
         _bounded("width", self.width, MIN_SIDE, MAX_SIDE)
         _bounded("background", self.background, 0, 255)
-        # JSON's 1.0 and true equal 1 in Python, but they can't be the size of an array.
-        if type(self.channels) is not int or self.channels not in (1, 3):
-            raise SpecError("channels", expected="1 (gray) or 3 (RGB)", found=repr(self.channels)[:80])
+        _check_channels(self.channels)
         if self.resize != "stretch":
             raise SpecError("resize", expected="'stretch'", found=repr(self.resize)[:80])
 
@@ -58,15 +63,67 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class GridGeometry:
+    """The form of pictures for a model of grid codes: any height and width.
+
+    A picture [H, W, channels] has the code [ceil(H / stride), ceil(W / stride), code_dim]. Raises SpecError if a field
+    is out of range.
+    """
+
+    stride: int
+    """Pixels on each side of the block that one place of the code stands for."""
+    channels: int
+    """1 for gray, 3 for RGB."""
+    encoder_halo: int
+    """Places on each side of a place that its code depends on."""
+    decoder_halo: int
+    """Places on each side of a place that the pixels of its block depend on."""
+    max_side: int = 0
+    """Longest side of a picture in pixels; a larger picture is shrunk to it. 0 leaves every picture as it is."""
+    background: int = 255
+    """Gray level, 0 to 255, of the background behind transparent pixels."""
+
+    def __post_init__(self) -> None:
+        _bounded("stride", self.stride, 1, MAX_STRIDE)
+        _bounded("encoder_halo", self.encoder_halo, 0, MAX_HALO)
+        _bounded("decoder_halo", self.decoder_halo, 0, MAX_HALO)
+        _bounded("max_side", self.max_side, 0, MAX_PICTURE_SIDE)
+        _bounded("background", self.background, 0, 255)
+        _check_channels(self.channels)
+
+    def code_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the places (h, w) of the code of a picture of this size."""
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of a picture whose sides were filled up to multiples of the stride."""
+        rows, columns = self.code_shape(height, width)
+        return rows * self.stride, columns * self.stride
+
+    def fitted(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size at which a picture of this size is encoded: its own, or less because of `max_side`."""
+        longest = max(height, width)
+        if not 0 < self.max_side < longest:
+            return height, width
+        shrunk = ((side * self.max_side + longest // 2) // longest for side in (height, width))
+        rows, columns = (max(side, 1) for side in shrunk)
+        return rows, columns
+
+    def __str__(self) -> str:
+        size = f"sides up to {self.max_side}" if self.max_side else "any size"
+        return f"{size} {'gray' if self.channels == 1 else 'RGB'}"
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """The facts of a model that a device needs. The model_id covers them.
 
     Raises SpecError if a field is of the wrong type or out of range.
     """
 
-    geometry: Geometry
+    geometry: Geometry | GridGeometry
     code_dim: int
-    """Numbers in a code."""
+    """Numbers in a vector code, or at each place of a grid code."""
     objective: str
     """Name of the training objective."""
     network: str
@@ -80,6 +137,30 @@ class ModelSpec:
             value = getattr(self, name)
             if not isinstance(value, str) or not 0 < len(value) <= 64:
                 raise SpecError(name, expected="a name of 1 to 64 characters", found=repr(value)[:80])
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the model has grid codes, for pictures of any size."""
+        return isinstance(self.geometry, GridGeometry)
+
+    @property
+    def grid(self) -> GridGeometry:
+        """The geometry of a model of grid codes. Raises SpecError for a model of vector codes."""
+        if not isinstance(self.geometry, GridGeometry):
+            raise SpecError("geometry", expected="a model of grid codes", found=f"one for {self.geometry} images")
+        return self.geometry
+
+    @property
+    def fixed(self) -> Geometry:
+        """The geometry of a model of vector codes. Raises SpecError for a model of grid codes."""
+        if not isinstance(self.geometry, Geometry):
+            raise SpecError("geometry", expected="a model of one image size", found="one of grid codes")
+        return self.geometry
+
+    @property
+    def format_version(self) -> int:
+        """The version of the bundle's format that this model is written in."""
+        return 2 if self.is_grid else 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as JSON-ready values."""
@@ -97,10 +178,16 @@ class ModelSpec:
         """
         try:
             outer = _exact_fields(cls, values)
-            outer["geometry"] = Geometry(**_exact_fields(Geometry, outer["geometry"]))
+            outer["geometry"] = read_geometry(outer["geometry"])
             return cls(**outer)
         except SpecError as error:
             raise SpecError(f"{where}: {error.what}", expected=error.expected, found=error.found) from None
+
+
+def read_geometry(values: Any) -> Geometry | GridGeometry:
+    """Read a geometry from untrusted JSON values. Raises SpecError if a field is missing, unknown or out of bounds."""
+    kind = GridGeometry if isinstance(values, dict) and "stride" in values else Geometry
+    return kind(**_exact_fields(kind, values))
 
 
 def _exact_fields(cls: type, values: Any) -> dict[str, Any]:
@@ -114,3 +201,9 @@ def _exact_fields(cls: type, values: Any) -> dict[str, Any]:
 def _bounded(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise SpecError(name, expected=f"a whole number from {low} to {high}", found=repr(value)[:80])
+
+
+def _check_channels(value: object) -> None:
+    # JSON's 1.0 and true equal 1 in Python, but they can't be the size of an array.
+    if type(value) is not int or value not in (1, 3):
+        raise SpecError("channels", expected="1 (gray) or 3 (RGB)", found=repr(value)[:80])

@@ -13,7 +13,8 @@ from PIL import Image
 
 from aekit.errors import ImageError
 from aekit.images.arrays import load_images, read_idx
-from aekit.images.decode import Pixels, decode_file, native_form
+from aekit.images.decode import Pixels, decode_file
+from aekit.images.opening import native_form
 from aekit.images.sources import read_files
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))

@@ -102,9 +102,7 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     sizes, channels = LAYOUTS[layout], pictures[0].shape[2]
-    blocks = sample_blocks(
-        [torch.from_numpy(picture) for picture in pictures], sizes.stride, BLOCKS, torch.Generator().manual_seed(seed)
-    )
+    blocks = sample_blocks(list(pictures), sizes.stride, BLOCKS, torch.Generator().manual_seed(seed))
     principal = Pca.fit(blocks.numpy()[:, None, :, None], sizes.code_channels)
     step = math.sqrt(6 * channels * math.log2(math.e) / (255**2 * lambda_))  # the best one, see objectives/rate.py
     encoder, decoder = grid(sizes, channels, principal, step)

@@ -91,34 +91,35 @@ def every_call(
     usable: Callable[[dict[str, bytes]], bool],
     step: int = 1,
     last: int = 0,
-    resumes: tuple[bool, ...] = (True, False),
 ) -> Iterator[tuple[int, str]]:
     """Kill `job` at each `step`-th call and the `last` ones, in copies of the folder `start`; then run it again.
 
     `job(resume=…, overwrite=…)` works in the current folder. `usable` says whether a killed job left a whole output,
-    the old or the new. After each kill one copy of the folder runs the job anew and one resumes it: both must end with
-    the very files of a job that was left alone. Yields the number of the call, and `""` or what a reader misses.
+    the old or the new. After each kill the job runs again in three folders: resumed in a copy, anew in a copy whose
+    files have new times of change, and in the folder itself (resumed after every second kill, else anew). All must end
+    with the very files of a job that was left alone. Yields the number of the call, and `""` or what a reader misses.
     """
     whole = work / "whole"
     shutil.copytree(start, whole)
     _, calls = run(whole, -1, lambda: job(resume=False, overwrite=True))
     wanted = tree(whole)
-    for at in (at for at in range(calls) if at % step == 0 or at >= calls - last):
+    for number, at in enumerate(at for at in range(calls) if at % step == 0 or at >= calls - last):
         killed = work / f"killed-{at}"
         shutil.copytree(start, killed)
         was_killed, _ = run(killed, at, lambda: job(resume=False, overwrite=True))
         if not was_killed:
             raise RuntimeError(f"there was no call {at}")
         missed = "" if usable(tree(killed)) else "no whole output until the next job"
-        for resume in resumes:
-            place = work / "again"
-            killed.rename(place)  # a rename keeps inode numbers, by which a journal knows its parts
-            if resume and len(resumes) > 1:
-                shutil.copytree(place, killed)  # and this copy has others, as one on another disk
+        place = work / "again"
+        for resume, how in ((True, shutil.copy2), (False, shutil.copy), (number % 2 == 0, None)):
+            if how:  # a copy has other inode numbers, by which a journal knows its parts
+                shutil.copytree(killed, place, copy_function=how)
+            else:
+                killed.rename(place)
             run(place, -1, lambda resume=resume: job(resume=resume, overwrite=True))  # type: ignore[misc]
             if tree(place) != wanted:
-                odd = sorted(set(tree(place)) ^ set(wanted))
-                raise RuntimeError(f"killed at call {at}, resume={resume}: other files or bytes {odd}")
+                odd, where = sorted(set(tree(place)) ^ set(wanted)), "in a copy" if how else "in place"
+                raise RuntimeError(f"killed at call {at}, resume={resume}, {where}: other files or bytes {odd}")
             shutil.rmtree(place)
         yield at, missed
     shutil.rmtree(whole)

@@ -143,9 +143,7 @@ def count_survived(work: Path, name: str, *, old: bool, step: int = 1, last: int
         return not old or (None not in state.values() and (state == before or changed))
 
     tried, unusable = 0, []
-    # Known limit: in a copied folder a finished append of an array is not recognised without --resume.
-    resumes = (True,) if name == "append an array" else (True, False)
-    for at, missed in every_call(start, work, JOBS[name].job, usable, step, last, resumes):
+    for at, missed in every_call(start, work, JOBS[name].job, usable, step, last):
         tried += 1
         unusable += [at] if missed else []
     return tried, unusable

@@ -3,11 +3,14 @@
 encoder.onnx   image uint8 [batch, H, W, C] ─ /255 ─ encoder ─ affine ─▶ latent float32 [batch, D]
                                                                └ round, clip ─▶ code uint8 [batch, D]
 decoder.onnx   latent float32 [batch, D] ─ inverse affine ─ decoder ─ clip, ×255, round ─▶ image uint8
+
+A model of grid codes has [batch, h, w, K] in place of [batch, D], and its batch, H and W are free.
 """
 
 import copy
 import logging
 import warnings
+from collections.abc import Sequence
 
 import onnx
 import torch
@@ -15,23 +18,35 @@ from torch import Tensor, nn
 
 from aekit.errors import ParityError
 from aekit.model.bundle import graph_metadata
-from aekit.spec import Geometry, ModelSpec
+from aekit.spec import ModelSpec
 from aekit.training.networks import Autoencoder
 
+Graphs = dict[str, onnx.ModelProto]
+"""The two graphs of a model by role: encoder and decoder."""
 OPSET = 20
 """ONNX opset of the graphs."""
+FREE_BATCH: tuple[str, ...] = ("batch",)
+"""Names of the free dimensions of every input of a model of vector codes."""
+FREE_IMAGE: tuple[str, ...] = ("batch", "height", "width")
+FREE_CODE: tuple[str, ...] = ("batch", "rows", "columns")
+"""Names of the free dimensions of the inputs of a model of grid codes: of its encoder, of its decoder."""
 
 # The exporter logs that torchvision is absent; nothing here uses it.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
 
+_ZERO = 128
+"""Code that stands for the latent 0 where training rounded latents to steps."""
 _LEAST_SIGNAL = 2000.0
 """Least range of a latent that is stretched to 0..255, as a multiple of its rounding noise. The noise then moves the
 latent by less than 1/8 of a code."""
 
 
 class CodeUnits(nn.Module):
-    """The affine map, per dimension, between the network's latent and code units 0..255."""
+    """The affine map, per dimension, between the network's latent and code units 0..255.
+
+    Latents are [n, D], or [n, h, w, D] for grid codes, whose dimensions are the channels.
+    """
 
     scale: Tensor
     offset: Tensor
@@ -62,32 +77,47 @@ class CodeUnits(nn.Module):
     def on_grid(cls, scale: Tensor) -> "CodeUnits":
         """Make the map for latents that training rounded to steps of 1 / `scale`, [D]. One step is one code unit, and
         the latent 0 is the code 128."""
-        return cls(scale.float(), torch.full_like(scale, 128).float())
+        return cls(scale.float(), torch.full_like(scale, _ZERO).float())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Convert latents [n, D] to code units."""
+        """Convert latents [..., D] to code units."""
         return z * self.scale + self.offset
 
     def inverse(self, latent: Tensor) -> Tensor:
-        """Convert code units [n, D] to latents."""
+        """Convert code units [..., D] to latents."""
         return (latent - self.offset) / self.scale
 
 
-class EncoderGraph(nn.Module):
-    """The function of encoder.onnx: uint8 images [n, H, W, C] to latents float32 [n, D] and codes uint8 [n, D]."""
+class Nearest(nn.Module):
+    """Round latents in code units to the nearest codes."""
 
-    def __init__(self, network: Autoencoder, units: CodeUnits) -> None:
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return codes uint8 of latents of any shape."""
+        # torch and ONNX both round a half to the even neighbour.
+        return latent.round().clamp(0, 255).to(torch.uint8)
+
+
+class EncoderGraph(nn.Module):
+    """The function of encoder.onnx: uint8 images [n, H, W, C] to latents float32 and codes uint8.
+
+    Both are [n, D], or [n, h, w, D] for grid codes.
+    """
+
+    def __init__(self, network: Autoencoder, units: CodeUnits, rounding: nn.Module | None = None) -> None:
+        """`rounding` rounds latents in code units to codes uint8. None rounds to the nearest."""
         super().__init__()
-        self.network, self.units = network, units
+        self.network, self.units, self.rounding = network, units, rounding or Nearest()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255))
-        # torch and ONNX both round a half to the even neighbour.
-        return latent, latent.round().clamp(0, 255).to(torch.uint8)
+        return latent, self.rounding(latent)
 
 
 class DecoderGraph(nn.Module):
-    """The function of decoder.onnx: latents float32 [n, D] in code units to uint8 images [n, H, W, C]."""
+    """The function of decoder.onnx: latents float32 in code units, [n, D] or [n, h, w, D], to images uint8.
+
+    Images are [n, H, W, C]; for grid codes they are whole blocks, H = h · stride and W = w · stride.
+    """
 
     def __init__(self, network: Autoencoder, units: CodeUnits) -> None:
         super().__init__()
@@ -98,8 +128,32 @@ class DecoderGraph(nn.Module):
         return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def export_graph(module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
-    """Export a module as one ONNX graph whose first dimension is `batch`, without paths of this machine."""
+def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, rounding: nn.Module | None = None) -> Graphs:
+    """Build both graphs of a network in fp32. Raises ParityError if a graph has a size fixed that must be free."""
+    if spec.is_grid:
+        # No side is a multiple of the stride, or equal to another: torch takes equal sizes for one size.
+        height, width = 2 * spec.grid.stride + 3, 3 * spec.grid.stride + 2
+        image = torch.zeros((2, height, width, spec.grid.channels), dtype=torch.uint8)
+        latent, free = torch.zeros((2, 4, 5, spec.code_dim)), (FREE_IMAGE, FREE_CODE)
+    else:
+        image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
+        latent, free = torch.zeros(2, spec.code_dim), (FREE_BATCH, FREE_BATCH)
+    models = {
+        "encoder": export_graph(EncoderGraph(network, units, rounding), image, ["image"], ["latent", "code"], free[0]),
+        "decoder": export_graph(DecoderGraph(network, units), latent, ["latent"], ["image"], free[1]),
+    }
+    for model in models.values():
+        check_dimensions(model, spec)
+    return models
+
+
+def export_graph(
+    module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], free: Sequence[str] = FREE_BATCH
+) -> onnx.ModelProto:
+    """Export a module as one ONNX graph without paths of this machine.
+
+    `free` names the leading dimensions of the input that may have any size.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about its own internals; parity checks the result
         program = torch.onnx.export(
@@ -108,7 +162,7 @@ def export_graph(module: nn.Module, example: Tensor, inputs: list[str], outputs:
             input_names=inputs,
             output_names=outputs,
             opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({place: torch.export.Dim(name) for place, name in enumerate(free)},),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -147,14 +201,22 @@ def finish_graph(model: onnx.ModelProto, spec: ModelSpec, model_id: str, variant
     return model.SerializeToString(deterministic=True)
 
 
-def check_dimensions(model: onnx.ModelProto, geometry: Geometry, code_dim: int) -> None:
-    """Raise ParityError unless every input and output has a free batch size and the expected other sizes.
+def check_dimensions(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Raise ParityError unless every input and output has the sizes of `spec`, fixed and free.
 
-    torch exports a reshape with a hard-coded batch size without an error; such a graph is wrong for other batches.
+    torch exports a reshape with a hard-coded size without an error; such a graph is wrong for other sizes. A size that
+    depends on a free one has an expression as its name, such as `8*rows`.
     """
-    sizes = {"image": list(geometry.shape), "latent": [code_dim], "code": [code_dim]}
+    if spec.is_grid:
+        sizes = {"image": [None, None, None, spec.grid.channels], "latent": [None, None, None, spec.code_dim]}
+    else:
+        sizes = {"image": [None, *spec.fixed.shape], "latent": [None, spec.code_dim]}
+    sizes["code"] = sizes["latent"]
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
-        actual, expected = [dim.dim_param or dim.dim_value for dim in dims], ["batch", *sizes[value.name]]
-        if actual != expected:
+        actual = [dim.dim_param or dim.dim_value for dim in dims]
+        # A free size has a name. The first one must be the batch, and no expression of it.
+        given = [None if isinstance(size, str) else size for size in actual]
+        if given != sizes[value.name] or actual[0] != "batch":
+            expected = ["batch", *("free" if size is None else size for size in sizes[value.name][1:])]
             raise ParityError(f"the exported graph's {value.name}", expected=str(expected), found=str(actual))

@@ -44,6 +44,27 @@ def model(tmp_path: Path) -> Path:
     return Path(shutil.copytree(TINY, tmp_path / "model"))
 
 
+@pytest.fixture(scope="session")
+def shared_grid_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny RGB model of grid codes: stride 8, 6 numbers a place. Tests must not change it; see `grid_model`."""
+    pytest.importorskip("torch")
+    from grid_models import write_grid_model
+
+    return write_grid_model(tmp_path_factory.mktemp("grid") / "model")
+
+
+@pytest.fixture
+def grid_model(shared_grid_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model of grid codes, to damage."""
+    return Path(shutil.copytree(shared_grid_model, tmp_path / "grid-model"))
+
+
+@pytest.fixture(scope="session")
+def grid_codec(shared_grid_model: Path) -> Codec:
+    """The tiny model of grid codes, opened."""
+    return Codec.load(shared_grid_model, provider="cpu", threads=1)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of 12 small made images in two folders."""
@@ -142,6 +163,20 @@ def json_output(done: "subprocess.CompletedProcess[str]") -> dict[str, object]:
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
     return found
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with images and their codes, beside a folder where nothing may change."""
+    from attacked import MINE, invoke
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AEKIT_MODEL", str(TINY))
+    write_pictures(tmp_path / "in", 4)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "mine").write_bytes(MINE)
+    invoke("compress", "in", "--out", "codes.npy")
+    return tmp_path
 
 
 @pytest.fixture

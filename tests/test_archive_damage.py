@@ -19,8 +19,10 @@ from test_entropy import latent_like
 
 from aekit.codes import entropy
 from aekit.codes.archive import Archive, ArchiveWriter, container
-from aekit.codes.archive.container import CodeBlock, Header, frame
+from aekit.codes.archive.container import Header, frame
 from aekit.codes.archive.records import pack, unpack
+from aekit.codes.archive.salvage import Loss
+from aekit.codes.archive.vector_blocks import CodeBlock
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables, read_tables
 from aekit.errors import BundleError, CodesError, ModelMismatch, ShapeError, SpecError
@@ -67,8 +69,9 @@ def test_a_file_cut_anywhere_gives_up_its_whole_blocks_and_says_what_is_lost(
             assert list(archive.places) == whole
             assert archive.codes().tolist() == CODES[: sum(place.rows for place in whole)].tolist()
             assert archive.loss is not None
+            assert archive.loss.images is None
             assert archive.loss.bytes == size - (whole[-1].offset + whole[-1].size if whole else begin)
-    said = "1 whole blocks of 2 images, then 11 bytes that are of no use"
+    said = "1 whole block of 2 images, and 11 bytes that are of no use; use another copy, or get what is left with"
     with pytest.raises(CodesError, match=re.escape(said)):
         opened(data[: second.offset + 11], tmp_path)
     with pytest.raises(CodesError):
@@ -84,7 +87,46 @@ def test_a_damaged_block_is_left_out_and_counted(tmp_path: Path, small_blocks: N
         archive.codes()
     with opened(bytes(data), tmp_path, salvage=True) as archive:
         assert archive.codes().tolist() == CODES[2:].tolist()
-        assert str(archive.loss) == f"2 images, in 1 damaged blocks and {first.size:,} bytes of no use"
+        assert str(archive.loss) == "2 images with paths (counted from 0: 0 to 1), in 1 damaged block"
+        assert (archive.loss.images, archive.loss.bytes) == (2, first.size)
+
+
+def test_a_damaged_block_costs_only_itself_even_if_the_index_is_lost_too(tmp_path: Path, small_blocks: None) -> None:
+    data = bytearray(written(CODES, RECORDS))
+    with opened(bytes(data), tmp_path) as archive:
+        first, second = archive.places
+    data[first.offset + 30] ^= 4
+    del data[second.offset + second.size :]
+    with opened(bytes(data), tmp_path, salvage=True) as archive:
+        assert archive.codes().tolist() == CODES[2:].tolist()
+        assert (
+            str(archive.loss) == f"an unknown number of images, if any, in {first.size:,} bytes that are no whole block"
+        )
+    with pytest.raises(CodesError, match=r"1 whole block of 2 images.*get what is left with"):
+        opened(bytes(data), tmp_path)
+    data[first.offset + 1] ^= 1  # its length: where the next block begins is not known any more
+    with opened(bytes(data), tmp_path, salvage=True) as archive:
+        assert len(archive) == 0
+
+
+def test_lost_images_are_told_in_runs() -> None:
+    assert str(Loss(3, ((0, 0), (4, 7)), 90)) == "5 images (counted from 0: 0, 4 to 7), in 3 damaged blocks"
+    assert str(Loss(1, ((5, 5),), 30)) == "1 image (counted from 0: 5), in 1 damaged block"
+    many = tuple((row, row) for row in range(0, 4000, 2))
+    said = "2,000 images (counted from 0: 0, 2, 4, 6, 8, 1,995 more ranges), in 2,000 damaged blocks"
+    assert str(Loss(2000, many, 90)) == said
+
+
+def test_adjacent_lost_blocks_are_one_run(tmp_path: Path, small_blocks: None) -> None:
+    data = bytearray(written(np.concatenate([CODES] * 5), None))
+    with opened(bytes(data), tmp_path) as archive:
+        places = archive.places
+    for place in (places[1], places[2], places[4]):
+        data[place.offset + 30] ^= 4
+    with opened(bytes(data), tmp_path, salvage=True) as archive:
+        loss = archive.loss
+    starts = np.cumsum([0, *(place.rows for place in places)]).tolist()
+    assert loss is not None and loss.ranges == ((starts[1], starts[3] - 1), (starts[4], starts[5] - 1))
 
 
 def test_codes_of_another_model_are_refused(tmp_path: Path) -> None:
@@ -97,8 +139,8 @@ def test_codes_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_newer_format_says_update(tmp_path: Path) -> None:
     data = bytearray(written(CODES, None))
-    data[8] = 2
-    with pytest.raises(CodesError, match=r"expected format 1, found format 2.*; update aekit"):
+    data[8] = 3
+    with pytest.raises(CodesError, match=r"expected format 2 or older, found format 3.*; update aekit"):
         opened(bytes(data), tmp_path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Run, json_output, made_images, one_line_error, tree
+from conftest import TINY, Run, json_output, made_images, one_line_error, tree, write_pictures
 from PIL import Image
 from test_cli import invoke
 
@@ -20,8 +20,8 @@ from aekit import Archive, jobs
 from aekit.codes.files import open_codes
 from aekit.errors import AekitError
 from aekit.images.decode import Pixels
+from aekit.images.picture_output import MARKER
 from aekit.images.sources import ArraySource, open_source
-from aekit.images.writing import MARKER
 from aekit.model.codec import BATCH_SIZE, Codec, Codes
 
 
@@ -156,7 +156,7 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
     for command in (("info", "codes.aek"), ("reconstruct", "codes.aek")):
         said = one_line_error(aekit(*command))
         assert "codes.aek is cut short or damaged" in said
-        assert "found 1 whole blocks of 4,096 images, then " in said
+        assert "found 1 whole block of 4,096 images, and " in said
         assert said.endswith("or get what is left with `aekit reconstruct --salvage`")
     done = aekit("reconstruct", "codes.aek", "--salvage", "--out", "left.npy")
     assert done.returncode == 3
@@ -164,6 +164,25 @@ def test_a_cut_archive_is_an_error_and_salvage_says_what_is_lost(tmp_path: Path,
     assert np.load("left.npy").shape == (4096, 16, 16, 1)
     Path("codes.aek").write_bytes(data)
     assert aekit("reconstruct", "codes.aek", "--salvage", "--out", "all.npy").returncode == 0
+
+
+def test_an_archive_whose_only_block_is_damaged_is_not_said_to_be_salvageable(tmp_path: Path, aekit: Run) -> None:
+    write_pictures(Path("pictures"), 5)
+    compress("pictures")
+    data = bytearray(Path("codes.aek").read_bytes())
+    with Archive.open("codes.aek") as archive:
+        (place,) = archive.places
+    altered = data[: place.offset + 40] + bytes([data[place.offset + 40] ^ 1]) + data[place.offset + 41 :]
+    for damaged, lost in (
+        (altered, "5 images with paths (counted from 0: 0 to 4), in 1 damaged block"),
+        (data[: place.offset + 40], "an unknown number of images, if any, in 40 bytes that are no whole block"),
+    ):
+        Path("codes.aek").write_bytes(damaged)
+        said = one_line_error(aekit("reconstruct", "codes.aek"))
+        assert "damaged" in said and said.endswith("use another copy: no image of this one is whole")
+        said = one_line_error(aekit("reconstruct", "codes.aek", "--salvage", "--out", "left"))
+        assert said.endswith(f"found none; lost: {lost}; use another copy: no image of this one is whole")
+        assert not Path("left").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_spec import JUNK
 
-from aekit.codes.npy import CodeFile, index_path
+from aekit.codes.npy import CodeFile
 from aekit.codes.npy_format import CodeWriter
+from aekit.codes.npy_index import index_path
 from aekit.errors import AekitError, CodesError, ModelMismatch
 from aekit.images.records import Record, check_relative
 from aekit.model.bundle import Bundle
@@ -150,7 +151,9 @@ def test_codes_of_another_width_are_refused_even_without_an_index(codes: Path) -
 )
 def test_arrays_that_are_no_codes_are_refused(codes: Path, array: Any) -> None:
     np.save(codes, array)
-    with pytest.raises(CodesError, match=r"expected codes \[n, D\] of float32, float16, uint8, found"):
+    with pytest.raises(
+        CodesError, match=r"expected codes \[n, D\] or \[n, h, w, K\] of float32, float16, uint8, found"
+    ):
         CodeFile.open(codes)
 
 
@@ -185,7 +188,8 @@ def test_a_missing_file_or_index_is_refused_with_what_to_do(codes: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"format_version": 2}, "expected format 1 or older, found 2; update aekit"),
+        ({"format_version": 3}, "expected format 2 or older, found 3; update aekit"),
+        ({"format_version": 2}, "stride: expected int, found None"),
         ({"format_version": "1"}, "an index with format_version"),
         ({"model_id": 3}, "model_id: expected str"),
         ({"crc32": "x"}, "crc32: expected int"),

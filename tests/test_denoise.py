@@ -12,8 +12,8 @@ from test_jobs import IMAGES, back, pixels
 
 from aekit import jobs
 from aekit.errors import AekitError, OptionError, OutputError
+from aekit.images.picture_output import MARKER
 from aekit.images.sources import ArraySource, open_source
-from aekit.images.writing import MARKER
 from aekit.jobs import JobOptions, Summary
 from aekit.model.codec import Codec
 

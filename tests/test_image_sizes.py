@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import GRAY, WIDE, colours, decoded
+from pictures import GRAY, WIDE, colours, decoded, png
 from PIL import Image
 
-from aekit.errors import ShapeError
-from aekit.images.decode import Pixels, decode_file, fit_array
+from aekit.errors import ImageError, ShapeError
+from aekit.images.decode import Pixels, decode_file, fit_array, picture_for_grid
 from aekit.images.sources import FolderSource
-from aekit.spec import Geometry
+from aekit.spec import Geometry, GridGeometry
 
 UNDO = {  # EXIF orientation -> what turns an upright picture into the one that is stored
     1: None,
@@ -99,3 +99,80 @@ def test_an_array_and_its_png_come_out_the_same(height: int, width: int, channel
 def test_arrays_of_another_kind_are_refused(images: Pixels) -> None:
     with pytest.raises(ShapeError, match="expected uint8"):
         fit_array(images, GRAY)
+
+
+ANY_SIZE = GridGeometry(stride=8, channels=3, encoder_halo=0, decoder_halo=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (37, 53), (300, 400)])  # the last in two strips
+def test_a_grid_model_takes_a_picture_as_it_lies(tmp_path: Path, height: int, width: int) -> None:
+    image = colours(height, width)
+    for name in ("plain.png", "plain.bmp", "plain.tif"):
+        Image.fromarray(image).save(tmp_path / name)
+        out, size = picture_for_grid(tmp_path / name, ANY_SIZE)
+        assert size == (width, height)
+        np.testing.assert_array_equal(out, image)
+    Image.fromarray(image).save(tmp_path / "a.jpg", quality=90)
+    out, size = picture_for_grid(tmp_path / "a.jpg", ANY_SIZE)
+    with Image.open(tmp_path / "a.jpg") as jpeg:
+        np.testing.assert_array_equal(out, jpeg)
+    assert size == (width, height)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 200), (300, 400)])
+def test_strips_have_the_colours_of_the_whole(
+    tmp_path: Path, height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Palettes, transparent pixels and 16 bits, whose meaning lies beside the pixels, and an EXIF turn."""
+    image = Image.fromarray(colours(height, width))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    see_through = image.copy()
+    see_through.putalpha(Image.fromarray((np.indices((height, width)).sum(0) % 256).astype(np.uint8)))
+    levels = Image.fromarray((np.indices((height, width)).sum(0) * 31 % 65536).astype(np.uint16))
+    palette = image.quantize(17)
+    palette.save(tmp_path / "palette.png", transparency=3)
+    see_through.save(tmp_path / "alpha.png", exif=turned)
+    levels.save(tmp_path / "levels.png")
+    levels.save(tmp_path / "clear.png", transparency=310)
+    image.save(tmp_path / "turned.jpg", exif=turned)
+    for channels in (1, 3):
+        geometry = GridGeometry(8, channels, 0, 0, background=90)
+        for path in sorted(tmp_path.iterdir()):
+            out, size = picture_for_grid(path, geometry)
+            assert out.shape == (*size[::-1], channels)
+            with monkeypatch.context() as patch:
+                patch.setattr("aekit.images.decode._STRIP_PIXELS", 2**40)
+                np.testing.assert_array_equal(picture_for_grid(path, geometry)[0], out, path.name)
+            if height == 30:  # the vector models' rule at the same size
+                np.testing.assert_array_equal(out, decode_file(path, Geometry(*out.shape, background=90))[0])
+
+
+def test_a_picture_over_max_side_is_shrunk_to_it(tmp_path: Path) -> None:
+    image = Image.fromarray(colours(300, 640))
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.jpg")
+    image.save(tmp_path / "thin.png")
+    geometry = GridGeometry(8, 3, 0, 0, max_side=100)
+    out, size = picture_for_grid(tmp_path / "a.png", geometry)
+    assert size == (640, 300)
+    np.testing.assert_array_equal(out, image.resize((100, 47), Image.Resampling.LANCZOS))
+    out, size = picture_for_grid(tmp_path / "a.jpg", geometry)
+    with Image.open(tmp_path / "a.jpg") as jpeg:
+        jpeg.draft("RGB", (200, 94))
+        assert jpeg.size == (320, 150)
+        np.testing.assert_array_equal(out, jpeg.resize((100, 47), Image.Resampling.LANCZOS))
+    assert size == (640, 300)
+    Image.fromarray(colours(1, 5000)).save(tmp_path / "line.png")
+    assert picture_for_grid(tmp_path / "line.png", geometry)[0].shape == (1, 100, 3)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_too_large_for_a_grid_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pixels.png").write_bytes(png(10_000, 10_000))
+    Image.fromarray(np.zeros((1, 70_000), np.uint8)).save(tmp_path / "side.png")
+    with pytest.raises(ImageError, match=r"pixels\.png: 10000x10000, over 89,478,485 pixels"):
+        picture_for_grid(tmp_path / "pixels.png", ANY_SIZE)
+    with pytest.raises(ImageError, match=r"side\.png: 70000x1, a side over 65,535 pixels"):
+        picture_for_grid(tmp_path / "side.png", ANY_SIZE)
+    assert picture_for_grid(tmp_path / "side.png", GridGeometry(8, 1, 0, 0, max_side=50))[0].shape == (1, 50, 1)

@@ -12,11 +12,12 @@ from PIL import Image
 from test_codes import HOSTILE, rewrite_header, rewrite_line
 
 from aekit import jobs
-from aekit.codes.npy import CodeFile, index_path
+from aekit.codes.npy import CodeFile
+from aekit.codes.npy_index import index_path
 from aekit.errors import AekitError, CodesError, ImageError, ModelMismatch, OptionError, OutputError, SourceError
 from aekit.images.decode import Pixels
+from aekit.images.picture_output import MARKER
 from aekit.images.sources import ArraySource, open_source
-from aekit.images.writing import MARKER
 from aekit.jobs import JobOptions, Summary
 from aekit.model.codec import DTYPES, Codec
 

@@ -14,8 +14,8 @@ from test_jobs import back, pixels
 from aekit import jobs
 from aekit.codes.files import open_codes
 from aekit.images.picture_names import png_paths
+from aekit.images.picture_output import MARKER
 from aekit.images.sources import open_source
-from aekit.images.writing import MARKER
 from aekit.model.codec import Codec
 
 IMAGES = made_images(12)

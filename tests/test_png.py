@@ -12,8 +12,9 @@ from conftest import made_images
 from PIL import Image, PngImagePlugin
 
 from aekit.errors import ImageError
-from aekit.images.decode import MAX_PIXELS, decode_file
+from aekit.images.decode import decode_file
 from aekit.images.named_sets import load_named_set
+from aekit.images.opening import MAX_PIXELS
 from aekit.images.png import encode, encode_alike, read_packed
 from aekit.images.sources import read_files
 from aekit.spec import Geometry

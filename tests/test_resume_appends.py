@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,42 @@ def test_an_append_killed_after_its_renaming_is_resumed_and_adds_nothing_twice(
     assert json.loads(done.stdout)["resumed"] == 20 + (source == "new")
     assert (tmp_path / "codes.aek").read_bytes() == wanted
     assert not list(tmp_path.glob("codes.aek.*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("how", [shutil.copy2, shutil.copy], ids=["same times", "new times"])
+def test_a_copy_of_an_append_killed_after_its_renaming_does_not_get_the_rows_twice(
+    tmp_path: Path, aekit: Run, how: Callable[[str, str], str]
+) -> None:
+    """Inode numbers are others in a copy, and times of change may be: only the content tells what was done."""
+    first, copy, run = tmp_path / "first", tmp_path / "copy", ["compress", "new.npy", *APPEND[2:]]
+    first.mkdir()
+    np.save(first / "old.npy", made_images(30))
+    np.save(first / "new.npy", made_images(20, seed=1))
+    assert aekit("compress", "old.npy", "--out", "codes.aek", *OPTIONS, cwd=first).returncode == 0
+    killed(first, "new.npy")
+    shutil.copytree(first, copy, copy_function=how)
+    wanted = (first / "codes.aek").read_bytes()
+    shutil.rmtree(first)
+    said = one_line_error(aekit(*run, cwd=copy))
+    assert "codes.aek holds these inputs already" in said and "give --resume" in said
+    assert (copy / "codes.aek").read_bytes() == wanted
+    made = json_output(aekit(*run, "--resume", "--json", cwd=copy))
+    assert (made["images"], made["total"]) == (20, 50)
+    assert (copy / "codes.aek").read_bytes() == wanted and not list(copy.glob("codes.aek.*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_an_archive_that_took_the_place_of_a_finished_append_is_appended_to(tmp_path: Path, aekit: Run) -> None:
+    """The journal of the killed append speaks of other bytes, whatever inode number they have."""
+    np.save(tmp_path / "old.npy", made_images(30))
+    np.save(tmp_path / "new.npy", made_images(20, seed=1))
+    assert aekit("compress", "old.npy", "--out", "codes.aek", *OPTIONS).returncode == 0
+    before = (tmp_path / "codes.aek").read_bytes()
+    killed(tmp_path, "new.npy")
+    (tmp_path / "codes.aek").write_bytes(before)  # the same file, and so the same inode number
+    made = json_output(aekit("compress", "new.npy", *APPEND[2:], "--json"))
+    assert (made["images"], made["total"]) == (20, 50)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")

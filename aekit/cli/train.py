@@ -16,6 +16,7 @@ from aekit.cli.printing import duration, emit, note, progress_line
 from aekit.errors import OptionError
 from aekit.registry import NETWORKS, OBJECTIVES, choices, options_help
 from aekit.runs import FOLDER, LATEST
+from aekit.spec import GridGeometry
 
 _FEW = 50
 """Number of held-out images below which their error is only a rough estimate."""
@@ -36,7 +37,9 @@ def train(
             show_default="mnist-5k",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make.", show_default="runs/DATA-CODE_DIM")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to make.", show_default="runs/DATA-CODE_DIM or runs/DATA-grid")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -48,26 +51,32 @@ def train(
         str | None,
         typer.Option(
             help="Settings to start from: default; small (graphs an eighth as large); classic (exactly the book's); "
-            "classic-tuned (the book's network, trained better).",
+            "classic-tuned (the book's network, trained better). For pictures of any size: tiny, small, default or "
+            "large, which differ in the work a pixel.",
             show_default="default",
         ),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help=f"Network to train. {choices(NETWORKS)}.", show_default="residual"),
+        typer.Option(
+            help=f"Network to train. {choices(NETWORKS)}.",
+            show_default="residual; grid if images differ in size or have a side over 64 pixels",
+        ),
     ] = None,
     hidden: Annotated[
         str | None,
         typer.Option(
             help="Sizes of the network's layers, such as 512,512, or 'none'. "
-            + "; ".join(f"{name}: {entry.hidden_help}" for name, entry in NETWORKS.items())
+            + "; ".join(f"{name}: {entry.hidden_help}" for name, entry in NETWORKS.items() if entry.hidden_help)
             + ".",
             show_default="the preset's",
         ),
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help=f"What the model learns. {choices(OBJECTIVES)}.", show_default="plain"),
+        typer.Option(
+            help=f"What the model learns. {choices(OBJECTIVES)}.", show_default="plain; rate with --network grid"
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -84,7 +93,7 @@ def train(
             "--lambda",
             help="Train for codes of few bits: minimise bits per pixel + lambda × the mean squared error of levels 0 "
             "to 255. A larger value gives better images and larger codes.",
-            show_default="0.0005, with --objective rate",
+            show_default="with --objective rate 0.0005; with --network grid 0.005",
         ),
     ] = None,
     size_bytes: Annotated[
@@ -92,21 +101,43 @@ def train(
         typer.Option("--bytes", help="Train for codes of this many bytes on average; training finds the --lambda."),
     ] = None,
     code_dim: Annotated[
-        int | None, typer.Option(help="Numbers in a code.", show_default="32; with --bytes, 3 for each byte")
+        int | None,
+        typer.Option(help="Numbers in a vector code.", show_default="32; with --bytes, 3 for each byte"),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Height x width to train at, 8 to 256, such as 32x32.", show_default="the images' own"),
+        typer.Option(
+            help="Height x width, 8 to 256, such as 32x32, that all images are resized to. The model has vector codes.",
+            show_default="the images' own",
+        ),
+    ] = None,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest side in pixels. The network is grid, and larger pictures are shrunk, in training and later.",
+            show_default="as the pictures are",
+        ),
     ] = None,
     gray: Annotated[
         bool | None,
         typer.Option("--gray/--rgb", help="Train on gray or colour images.", show_default="as the images are"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the images.", show_default="20 to 200, by their number", min=1)
+        int | None,
+        typer.Option(
+            help="Passes over the images. With --network grid an epoch has 100 to 500 steps.",
+            show_default="20 to 200, by the number of images; with --network grid as many as 3000 steps take",
+            min=1,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train for, in place of --epochs.", min=1, show_default="by --epochs")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, such as 90s, 5m or 1h.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a step.", show_default="the preset's")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images in a step; with --network grid, crops of 96x96 pixels.", show_default="the preset's"),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="the preset's")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the weights, the order and the noise.", show_default="0")
@@ -126,6 +157,10 @@ def train(
 ) -> None:
     """Train an autoencoder; a tenth of the images is held out and never trained on.
 
+    Small images of one size get vector codes. Images that differ in size, or have a side over 64 pixels, get grid
+    codes, and the model takes pictures of any size. --network, --size, --code-dim or an objective of vector codes
+    override that.
+
     Ctrl-C saves the state. `aekit train --resume` continues from there.
     """
     need_extra("aekit train", "train", "torch", "safetensors", "sklearn")
@@ -141,8 +176,10 @@ def train(
         "options": options,
         "code_dim": code_dim,
         "size": size,
+        "max_side": max_side,
         "gray": gray,
         "epochs": epochs,
+        "steps": steps,
         "budget": budget,
         "batch_size": batch_size,
         "lr": lr,
@@ -207,9 +244,19 @@ class _Reporter(contextlib.ExitStack):
         self.run, self.epochs = plan.run, plan.epochs
         for record in plan.skipped:
             note(f"skipped {record.path}: {record.error}")
+        code = f"{plan.config.code_dim} numbers a code"
+        if isinstance(plan.geometry, GridGeometry) and plan.kmac:
+            code = "grid codes"
+            sizes = f"images of {plan.chosen_for} pixels: " if plan.chosen_for else ""
+            remedy = "; --size or --code-dim choose vector codes" if plan.chosen_for else ""
+            note(
+                f"{sizes}network {plan.config.network} with objective {plan.config.objective}, {plan.config.code_dim} "
+                f"channels at stride {plan.geometry.stride}, {plan.kmac[0]:.1f} kMAC a pixel to encode, "
+                f"{plan.kmac[1]:.1f} to decode{remedy}"
+            )
         note(
             f"{plan.run}: {plan.train_images:,} images of {plan.geometry} to learn from, {plan.validation_images:,} "
-            f"held out ({plan.split}), {plan.config.code_dim} numbers a code, on {plan.device}"
+            f"held out ({plan.split}), {code}, on {plan.device}"
         )
         if plan.validation_images < _FEW:
             note(

@@ -10,11 +10,15 @@ from aekit.errors import CodesError, OptionError
 from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codes
+from aekit.model.grids import GridCodes
 from aekit.outputs.marks import Written
 
 
 class CodesWriter(Protocol):
-    """Takes codes and the records of their inputs, batch by batch, in order."""
+    """Takes codes and the records of their inputs, batch by batch, in order.
+
+    A writer for a model of grid codes takes GridCodes, one for a model of vector codes takes arrays.
+    """
 
     @property
     def count(self) -> int:
@@ -31,8 +35,12 @@ class CodesWriter(Protocol):
         """Paths of the images that the file held before this job."""
         ...
 
-    def add(self, codes: Codes, records: Sequence[Record]) -> None:
-        """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
+    def add(self, codes: Codes | GridCodes, records: Sequence[Record]) -> None:
+        """Append codes [k, code_dim], or k grid codes, and the records of their inputs, failed ones included.
+
+        `records` is empty where images have no paths. Raises ShapeError if the codes do not fit the model or the
+        records; CodesError if the format can't store the code of a picture of this size.
+        """
         ...
 
     def written(self, inputs: int, *, sync: bool) -> Written:
@@ -69,8 +77,12 @@ class StoredCodes(Protocol):
         """Yield the records of the images that have a code, in order; nothing where images have no paths."""
         ...
 
-    def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes]:
-        """Yield all codes in order, or those of the ascending `rows`, as [at most `size`, code_dim]."""
+    def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes | GridCodes]:
+        """Yield all codes in order, or those of the ascending `rows`, as [at most `size`, code_dim].
+
+        Codes of a model of grid codes come as GridCodes of at most `size` pictures, fewer where they are large. Call
+        `check_model` first.
+        """
         ...
 
 

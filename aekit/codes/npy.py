@@ -1,11 +1,8 @@
-"""Code files: codes.npy, a plain array that numpy maps, and codes.jsonl, its index.
+"""Code files: codes.npy, a plain array that numpy maps, and codes.jsonl, its index (aekit.codes.npy_index).
 
-codes.npy is [n, code_dim] of float32, float16 or uint8. codes.jsonl holds a header line, then, where the images have
-names, a line an input in sorted path order: `row`, `path`, `width`, `height`; or `path` and the `error` that kept it
-out. The header carries what ties the codes to their model and a CRC-32 of the rows.
+codes.npy holds float32, float16 or uint8 numbers: vector codes [n, code_dim], or grid codes of one shape, [n, h, w, K].
 """
 
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,42 +11,35 @@ from typing import Any, Self
 
 import numpy as np
 
-from aekit.errors import CodesError, ModelMismatch, SourceError, reason
-from aekit.files import open_regular
+from aekit.codes.mismatch import mismatch
+from aekit.codes.npy_index import index_path, read_header, read_lines
+from aekit.errors import CodesError, SourceError, reason
 from aekit.images.arrays import read_rows
 from aekit.images.paths import FILE, NOTHING, kind_of
-from aekit.images.records import Record, check_relative
-from aekit.json_files import parse_json, versioned
+from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.codec import DTYPES, Codes
-
-FORMAT_VERSION = 1
-HEADER_BYTES = 1024
-"""The index header is padded to this with spaces, so that the count can be filled in when the job ends."""
-_LINE_BYTES = 64 * 1024
-"""Longest index line accepted, in bytes. A longer line is read in parts, and each part is refused."""
-
+from aekit.model.grids import GridCodes
 
 _CHECKED_BYTES = 2**20
-"""Bytes of rows read at a time where their checksum alone is wanted."""
+"""Bytes of rows read at a time when only their checksum is needed."""
+_BATCH_NUMBERS = 2**22
+"""Largest number of numbers in a batch of grid codes, unless one code has more."""
 
 
-def index_path(codes: Path) -> Path:
-    """Where the index of codes.npy lies: codes.jsonl."""
-    return codes.with_suffix(".jsonl")
-
-
-@dataclass(frozen=True)
+@dataclass
 class CodeFile:
     """A code file opened for reading: its rows mapped, its index checked."""
 
     path: Path
     codes: Codes
-    """[n, code_dim], mapped."""
+    """[n, code_dim] or [n, h, w, code_dim], mapped."""
     header: dict[str, Any] | None
     """The index header, or None for an array whose index was left behind."""
     loss: None = None
-    """Nothing is ever lost: this format can't be salvaged."""
+    """Always None: what is left of a damaged file of this format can't be read."""
+    _stride: int = 0
+    """Stride of the model that `check_model` was called with, or 0."""
 
     @classmethod
     def open(cls, path: str | Path, *, index: bool = True) -> Self:
@@ -70,19 +60,35 @@ class CodeFile:
                 codes = np.load(path, allow_pickle=False)
         except Exception as error:  # numpy, zipfile and tokenize raise every kind of error on damaged bytes
             raise CodesError(str(path), expected="an array saved as .npy", found=reason(error)) from error
-        if not isinstance(codes, np.ndarray) or codes.ndim != 2 or codes.dtype.name not in DTYPES:
+        if not isinstance(codes, np.ndarray) or codes.ndim not in (2, 4) or codes.dtype.name not in DTYPES:
             found = f"{codes.dtype} {list(codes.shape)}" if isinstance(codes, np.ndarray) else type(codes).__name__
-            raise CodesError(str(path), expected=f"codes [n, D] of {', '.join(DTYPES)}", found=found)
-        return cls(path, codes, _read_header(index_path(path), codes) if index else None)
+            expected = f"codes [n, D] or [n, h, w, K] of {', '.join(DTYPES)}"
+            raise CodesError(str(path), expected=expected, found=found)
+        return cls(path, codes, read_header(index_path(path), codes) if index else None)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the codes are grid codes."""
+        return self.codes.ndim == 4
 
     def check_model(self, bundle: Bundle) -> None:
         """Raise ModelMismatch or CodesError unless `bundle` can decode these codes."""
+        spec = bundle.spec
         if self.header is not None and self.header["model_id"] != bundle.model_id:
-            raise ModelMismatch(str(self.path), self.header["model_id"], bundle.model_id)
-        if self.codes.shape[1] != bundle.spec.code_dim:
-            raise CodesError(
-                str(self.path), expected=f"{bundle.spec.code_dim} numbers a code", found=str(self.codes.shape[1])
-            )
+            raise mismatch(self.path, self.header["model_id"], self.is_grid, bundle)
+        if self.is_grid != spec.is_grid:
+            wanted, other = f"grid codes [n, h, w, {spec.code_dim}]", f"vector codes [n, {spec.code_dim}]"
+            expected = f"{wanted if spec.is_grid else other}, which model {bundle.model_id} makes"
+            fix = "give the model that made them with --model"
+            raise CodesError(str(self.path), expected=expected, found=f"an array {list(self.codes.shape)}", fix=fix)
+        if self.codes.shape[-1] != spec.code_dim:
+            what = "numbers at each place of a code" if spec.is_grid else "numbers a code"
+            raise CodesError(str(self.path), expected=f"{spec.code_dim} {what}", found=str(self.codes.shape[-1]))
+        if spec.is_grid:
+            if self.header is not None and self.header["stride"] != spec.grid.stride:
+                where, found = f"{index_path(self.path)}: stride", str(self.header["stride"])
+                raise CodesError(where, expected=f"{spec.grid.stride}, as the model has", found=found)
+            self._stride = spec.grid.stride
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -92,17 +98,33 @@ class CodeFile:
         """Whether the images have paths."""
         return self.header is not None and self.header["named"]
 
-    def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes]:
-        """Yield the codes in order, [at most `size`, code_dim] at a time; with `rows`, ascending, those rows alone.
+    def batches(self, size: int, rows: Sequence[int] | None = None) -> Iterator[Codes | GridCodes]:
+        """Yield all codes in order, or those of the ascending `rows`, at most `size` at a time.
+
+        Each batch is [k, code_dim]. Grid codes come as a GridCodes, fewer at a time where they are large. Codes read
+        without their index come as codes of whole blocks; `check_model` must have been called then.
 
         Raises CodesError if the codes are not those that the index was written for. That is known after the last
         batch of all of them, and before the first one where `rows` are given.
         """
-        if rows is None:
-            yield from self._verified(size)
-            return
-        for _ in self._verified(max(_CHECKED_BYTES // max(self.codes[:1].nbytes, 1), 1)):
-            pass
+        if self.is_grid:
+            size = max(min(size, _BATCH_NUMBERS // max(self.codes[:1].size, 1)), 1)
+        sizes = self._sizes() if self.is_grid else None
+        if rows is not None:
+            for _ in self._verified(max(_CHECKED_BYTES // max(self.codes[:1].nbytes, 1), 1)):
+                pass
+        batches = self._verified(size) if rows is None else self._chosen(size, rows)
+        done = 0
+        for batch in batches:
+            numbers = range(done, done + len(batch)) if rows is None else rows[done : done + len(batch)]
+            done += len(batch)
+            if sizes is None:
+                yield batch
+            else:
+                yield GridCodes(tuple(batch), tuple((int(sizes[row, 0]), int(sizes[row, 1])) for row in numbers))
+
+    def _chosen(self, size: int, rows: Sequence[int]) -> Iterator[Codes]:
+        """Yield the codes of the ascending `rows`."""
         for start in range(0, len(rows), size):
             wanted = np.asarray(rows[start : start + size], np.int64)
             runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
@@ -113,7 +135,7 @@ class CodeFile:
         crc = 0
         for start in range(0, len(self.codes), size):
             batch = self._read(start, start + size)
-            crc = zlib.crc32(batch.data.cast("B"), crc)
+            crc = zlib.crc32(batch.data.cast("B") if batch.size else b"", crc)
             yield batch
         if self.header is not None and self.header["crc32"] != crc:
             raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc}")
@@ -124,66 +146,25 @@ class CodeFile:
         except SourceError as error:
             raise CodesError(str(self.path), expected=error.expected, found=error.found) from error
 
+    def _sizes(self) -> Codes:
+        """Return (height, width) of the pictures as they were encoded, int32 [n, 2]. Raises CodesError for damage."""
+        if self.header is None:
+            if not self._stride:
+                fix = "call check_model first, which knows how many pixels a place of a code stands for"
+                raise CodesError(str(self.path), expected="an index with the sizes of pictures", found="none", fix=fix)
+            whole = [side * self._stride for side in self.codes.shape[1:3]]
+            return np.broadcast_to(np.array(whole, np.int32), (len(self.codes), 2))
+        sizes = np.zeros((len(self.codes), 2), np.int32)
+        for row, (_, size) in enumerate(read_lines(index_path(self.path), self.header)):
+            if row < len(sizes):  # for too many lines read_lines raises CodesError in the end
+                sizes[row] = size
+        return sizes
+
     def records(self) -> Iterator[Record]:
-        """The records of the images that have a row, in row order; nothing for codes of an array.
+        """Yield the records of the images that have a row, in row order; nothing for codes of an array.
 
         Raises CodesError if the index is damaged or holds a path that would leave the output folder.
         """
-        if not self.named:
-            return
-        file, wanted = index_path(self.path), self.header.get("index_crc32") if self.header else None
-        row = crc = 0
-        with file.open("rb") as lines:
-            next(lines)
-            for number, line in enumerate(iter(lambda: lines.readline(_LINE_BYTES), b""), 2):
-                crc = zlib.crc32(line, crc)
-                record = _parse_record(line, f"{file}:{number}", row)
-                if not record.error:
-                    row += 1
-                    yield record
-        if row != len(self.codes):
-            raise CodesError(str(file), expected=f"{len(self.codes)} rows", found=f"{row}")
-        if wanted not in (None, crc):  # written since resumable jobs
-            raise CodesError(f"{file} was altered", expected=f"CRC-32 {wanted}", found=f"{crc}")
-
-
-def _read_header(file: Path, codes: Codes) -> dict[str, Any]:
-    if (lies := kind_of(file)) not in (FILE, NOTHING):  # opening a pipe would wait for ever
-        raise CodesError(str(file), expected="the index of these codes", found=lies)
-    try:
-        with open_regular(file) as lines:
-            line = lines.readline(HEADER_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
-        raise CodesError(
-            str(file),
-            expected="the index of these codes",
-            found="nothing there",
-            fix="keep the two files together, or give --no-index to decode rows whose model can't be checked",
-        ) from None
-    except OSError as error:
-        raise CodesError(str(file), expected="an index", found=error.strerror or reason(error)) from error
-    values = parse_json(line, CodesError, str(file))
-    header = versioned(values, CodesError, str(file), "an index", newest=FORMAT_VERSION)
-    kinds = {"model_id": str, "variant": str, "dtype": str, "code_dim": int, "count": int, "named": bool, "crc32": int}
-    for name, kind in kinds.items():
-        if not isinstance(header.get(name), kind):
-            raise CodesError(f"{file}: {name}", expected=kind.__name__, found=repr(header.get(name))[:80])
-    said = header["dtype"], header["count"], header["code_dim"]
-    real = codes.dtype.name, *codes.shape
-    if said != real:
-        raise CodesError(str(file), expected=f"the index of {real}", found=f"the index of {said}")
-    return header
-
-
-def _parse_record(line: bytes, where: str, row: int) -> Record:
-    try:
-        entry = json.loads(line)
-        record = Record(
-            entry["path"], int(entry.get("width", 0)), int(entry.get("height", 0)), str(entry.get("error", ""))
-        )
-        if not isinstance(record.path, str) or (not record.error and entry["row"] != row):
-            raise ValueError("row or path")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise CodesError(where, expected=f"a line of the index with row {row}", found=repr(line[:80])) from error
-    check_relative(record.path, where)
-    return record
+        if self.header is not None and self.named:
+            for record, _ in read_lines(index_path(self.path), self.header):
+                yield record

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from aekit.codes.formats import Description
-from aekit.codes.npy import FORMAT_VERSION, HEADER_BYTES, CodeFile, index_path
+from aekit.codes.npy import CodeFile
+from aekit.codes.npy_index import HEADER_BYTES, index_lines, index_path
+from aekit.errors import CodesError, ShapeError
 from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codes
+from aekit.model.grids import GridCodes
 from aekit.outputs.journal import Journal
 from aekit.outputs.marks import Mark, Written
 from aekit.outputs.staging import crc_of_range, open_part, staged_file
@@ -51,9 +55,10 @@ def staged(
 def describe(path: Path) -> Description:
     """Describe a code file by the header of its index. Raises CodesError if a file is missing or damaged."""
     opened = CodeFile.open(path)
-    count, code_dim = opened.codes.shape
+    count, *shape = opened.codes.shape
     header = opened.header or {}
-    first = f"{path}: {count:,} {'code' if count == 1 else 'codes'} of {code_dim:,} {opened.codes.dtype} numbers"
+    numbers = f"{shape[0]:,}" if len(shape) == 1 else "x".join(map(str, shape))
+    first = f"{path}: {count:,} {'code' if count == 1 else 'codes'} of {numbers} {opened.codes.dtype} numbers"
     lines = [f"  model {header['model_id']}, {header['variant']}", f"  index format {header['format_version']}"]
     lines.append("  the images have paths" if header["named"] else "  the images have no paths")
     return Description({"path": str(path), **header}, (first, *lines))
@@ -75,12 +80,16 @@ class _Sums(NamedTuple):
 class CodeWriter:
     """Writes codes.npy and its index row by row, in bounded memory. `finish` completes the headers.
 
-    The two files may hold what an earlier job wrote; then call `restore` before `add`.
+    Grid codes must all have the shape of the first one. The two files may hold what an earlier job wrote; then call
+    `restore` before `add`.
     """
 
     def __init__(self, array: BinaryIO, index: BinaryIO, bundle: Bundle, dtype: str, *, named: bool) -> None:
         self._array, self._index = array, index
         self._bundle, self._dtype, self._named = bundle, np.dtype(dtype), named
+        self._is_grid, code_dim = bundle.spec.is_grid, bundle.spec.code_dim
+        self._shape: tuple[int, ...] = (0, 0, code_dim) if self._is_grid else (code_dim,)
+        """Shape of a code. A grid code's height and width are 0 until the first code is added."""
         self._crc = self._index_crc = 0
         self.present_paths: frozenset[str] = frozenset()
         """Paths that the file held before this job: always empty, because the file is always made anew."""
@@ -90,24 +99,29 @@ class CodeWriter:
         """Rows written."""
         self._begin = self._write_headers()
 
-    def add(self, codes: Codes, records: Sequence[Record]) -> None:
-        """Append codes [k, code_dim] and the records of the inputs they came from, failed ones included."""
-        rows = np.ascontiguousarray(codes, self._dtype)
-        data = rows.data.cast("B") if rows.size else b""
-        self._crc = zlib.crc32(data, self._crc)
-        self._array.write(data)
-        row, lines = self.count, []
-        for record in records:
-            if record.error:
-                lines.append(json.dumps({"path": record.path, "error": record.error}))
-            else:  # formatted by hand, which takes half the time of json.dumps: there may be millions
-                path = json.dumps(record.path)
-                lines.append(f'{{"row": {row}, "path": {path}, "width": {record.width}, "height": {record.height}}}')
-                row += 1
+    def add(self, codes: Codes | GridCodes, records: Sequence[Record]) -> None:
+        """Append codes [k, code_dim], or GridCodes, and the records of their inputs, failed ones included.
+
+        Raises CodesError, which names the picture, if a grid code has another shape than the first one; ShapeError if
+        the codes are of another kind than the model's.
+        """
+        if isinstance(codes, GridCodes) != self._is_grid:
+            kinds = {True: "grid codes with the sizes of their pictures", False: "an array of vector codes"}
+            raise ShapeError("codes to write", expected=kinds[self._is_grid], found=kinds[not self._is_grid])
+        read = [record for record in records if not record.error]
+        if isinstance(codes, GridCodes):
+            self._check_shapes(codes, read)
+        for code in codes.codes if isinstance(codes, GridCodes) else (codes,):
+            rows = np.ascontiguousarray(code, self._dtype)
+            data = rows.data.cast("B") if rows.size else b""
+            self._crc = zlib.crc32(data, self._crc)
+            self._array.write(data)
+        sizes = codes.sizes if isinstance(codes, GridCodes) else None
+        lines = index_lines(records, self.count, sizes) if self._named or sizes else []
         text = "".join(f"{line}\n" for line in lines).encode("ascii")
         self._index_crc = zlib.crc32(text, self._index_crc)
         self._index.write(text)
-        self.count += len(rows)
+        self.count += len(codes)
 
     def written(self, inputs: int, *, sync: bool) -> Written:
         """Hand what was added to the system, and bring it to the disk if `sync`; return how far the files go.
@@ -118,25 +132,28 @@ class CodeWriter:
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        return Written(inputs, _Sums(self.count, self._crc, self._index.tell(), self._index_crc))
+        sums = _Sums(self.count, self._crc, self._index.tell(), self._index_crc)
+        return Written(inputs, (*sums, *self._shape[:2]) if self._is_grid else sums)
 
     def restore(self, marks: Sequence[Mark]) -> int:
         """Keep what the files hold as far as it agrees with the marks, and cut off the rest.
 
         Returns how many marks agree.
         """
-        kept, row_bytes = 0, self._dtype.itemsize * self._bundle.spec.code_dim
-        rows_end, index_end = self._begin, HEADER_BYTES
+        kept, rows_end, index_end = 0, self._begin, HEADER_BYTES
         for mark in marks:
-            if len(mark.written.sums) != len(_Sums._fields):
+            numbers, shape = mark.written.sums, self._shape
+            if self._is_grid:  # its marks end with the height and width of a code
+                numbers, shape = numbers[:-2], (*numbers[-2:], shape[-1])
+            if len(numbers) != len(_Sums._fields) or len(shape) != len(self._shape):
                 break
-            sums = _Sums(*mark.written.sums)
-            stop = self._begin + sums.rows * row_bytes
+            sums = _Sums(*numbers)
+            stop = self._begin + sums.rows * self._dtype.itemsize * math.prod(shape)
             if crc_of_range(self._array, rows_end, stop, self._crc) != sums.crc:
                 break
             if crc_of_range(self._index, index_end, sums.index_end, self._index_crc) != sums.index_crc:
                 break
-            kept, rows_end, index_end = kept + 1, stop, sums.index_end
+            kept, rows_end, index_end, self._shape = kept + 1, stop, sums.index_end, shape
             self.count, self._crc, self._index_crc = sums.rows, sums.crc, sums.index_crc
         for file, end in ((self._array, rows_end), (self._index, index_end)):
             file.truncate(end)
@@ -150,26 +167,41 @@ class CodeWriter:
             file.flush()
             os.fsync(file.fileno())
 
+    def _check_shapes(self, codes: GridCodes, records: Sequence[Record]) -> None:
+        """Raise CodesError if a code has another shape than the first one."""
+        for row, (code, (height, width)) in enumerate(zip(codes.codes, codes.sizes, strict=True)):
+            if not self.count and not row:
+                self._shape = code.shape
+            if code.shape != self._shape or code.shape[2] != self._bundle.spec.code_dim:
+                what = records[row].path if row < len(records) else f"picture {self.count + row + 1}"
+                expected = f"a code {list(self._shape)} as before, because an .npy file holds codes of one shape"
+                found = f"{width}x{height} pixels, a code {list(code.shape)}"
+                fix = "give --out NAME.aek, which holds pictures of any sizes"
+                raise CodesError(what, expected=expected, found=found, fix=fix)
+
     def _write_headers(self) -> int:
         """Write both headers with the counts so far; return the byte at which the rows begin."""
         self._array.seek(0)
-        shape = (self.count, self._bundle.spec.code_dim)
-        # numpy pads this header for its first dimension to grow, so rewriting it moves nothing.
+        shape = (self.count, *self._shape)
+        # numpy pads this header for its first dimension to grow, and 128 bytes hold any shape of a code.
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._array, header)
         begin = self._array.tell()
         self._array.seek(0, os.SEEK_END)
-        facts = {
-            "format_version": FORMAT_VERSION,
+        spec = self._bundle.spec
+        facts: dict[str, object] = {
+            "format_version": 2 if self._is_grid else 1,
             "model_id": self._bundle.model_id,
             "variant": self._bundle.variant,
             "dtype": self._dtype.name,
-            "code_dim": self._bundle.spec.code_dim,
+            "code_dim": spec.code_dim,
             "count": self.count,
             "named": self._named,
             "crc32": self._crc,
             "index_crc32": self._index_crc,
         }
+        if self._is_grid:
+            facts |= {"code_shape": list(self._shape), "stride": spec.grid.stride}
         self._index.seek(0)
         self._index.write(json.dumps(facts).ljust(HEADER_BYTES - 1).encode("ascii") + b"\n")
         self._index.seek(0, os.SEEK_END)

@@ -5,7 +5,7 @@ from PIL import Image
 
 from aekit.errors import ImageError
 from aekit.images.layouts import gray_scale
-from aekit.spec import Geometry
+from aekit.spec import Geometry, GridGeometry
 
 PLAIN = {1: "L", 3: "RGB"}
 """Pillow's mode of an image, by its number of channels."""
@@ -13,7 +13,7 @@ _PIECE = 2**20
 """Pixels of 16-bit images converted at a time. All at once would take eight times the image's size."""
 
 
-def plain_colour(image: Image.Image, geometry: Geometry) -> Image.Image:
+def plain_colour(image: Image.Image, geometry: Geometry | GridGeometry) -> Image.Image:
     """Return the image in mode L or RGB, as the geometry asks.
 
     Raises ImageError for 32-bit and floating-point pixels.

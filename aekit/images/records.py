@@ -1,4 +1,4 @@
-"""Records: what is known of each input of a source, and the blocks in which a source is read."""
+"""Records: what is known about each input of a source, and the blocks in which a source is read."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Record:
-    """One input of a folder: where it lies, its own size, or why it could not be read."""
+    """One input of a folder: its path and its own size, or why it could not be read."""
 
     path: str
     """Relative to the source folder, with forward slashes."""
@@ -30,15 +30,16 @@ class Record:
 class ImageBlock:
     """A range of a source, read."""
 
-    images: Pixels
-    """The images that could be read, uint8 [k, height, width, channels]."""
+    images: Pixels | list[Pixels]
+    """The images that could be read: uint8 [k, height, width, channels], or for a model of grid codes a list of k
+    pictures uint8 [height, width, channels]."""
     records: tuple[Record, ...] = ()
-    """A record an input, in order, for sources whose images have names; else empty."""
+    """One record for each input, in order, if the images of the source have paths; otherwise empty."""
 
 
 def check_relative(path: str, where: str) -> None:
     """Raise CodesError if `path`, read from a file, is not a plain relative path that stays below its folder."""
-    if _PLAIN_PATH.fullmatch(path):  # most are, and there may be millions
+    if _PLAIN_PATH.fullmatch(path):  # most paths match, and there may be millions
         return
     parsed = PurePath(path)  # by this system's rules: a backslash or a drive letter leads away on Windows alone
     try:

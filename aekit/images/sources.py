@@ -5,29 +5,30 @@ the rows that could be decoded, and a Record for every input. So one bad file co
 """
 
 import hashlib
-import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 
 from aekit.errors import ImageError, SourceError
 from aekit.images.arrays import load_images, read_idx, read_rows
-from aekit.images.decode import MAX_PIXELS, Pixels, PngStack, decode_read, fit_array, native_form
+from aekit.images.decode import Pixels, PngStack, decode_read, fit_array, fit_pictures, picture_for_grid
 from aekit.images.formats import SUFFIXES
 from aekit.images.named_sets import NAMES, load_named_set
+from aekit.images.opening import MAX_PIXELS, native_form
 from aekit.images.paths import FILE, FOLDER, NOTHING, find_images, kind_of
 from aekit.images.png import read_packed
 from aekit.images.records import ImageBlock, Record
-from aekit.spec import Geometry
+from aekit.images.shelf import PictureShelf, RowShelf
+from aekit.spec import Geometry, GridGeometry
 
 _FIXES = {".aek": "`aekit reconstruct` decodes an archive", ".tar": "unpack it first", ".zip": "unpack it first"}
 """What to do with files that are taken for sources of images."""
 
-_BLOCK = 1024
-"""Images read at a time where a whole source is read; bounds memory beside the result."""
+_BLOCK, _GRID_BLOCK = 1024, 16
+"""Images read at a time where a whole source is read: of one size, and of any size. They bound the memory beside the
+result."""
 
 
 class Source(Protocol):
@@ -35,7 +36,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages and reports: the path or the set's name as it was given."""
+        """The path, or the set's name, as it was given. Messages and reports show it."""
         ...
 
     @property
@@ -45,12 +46,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, start: int, stop: int, geometry: Geometry) -> ImageBlock:
-        """Images start to stop - 1, brought to the geometry."""
+    def read(self, start: int, stop: int, geometry: Geometry | GridGeometry) -> ImageBlock:
+        """Return images start to stop - 1, brought to the geometry."""
         ...
 
     def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
-        """The images' own sizes, as a set of (height, width), and how many are in colour and how many gray."""
+        """Return the images' own sizes, a set of (height, width), and how many images are in colour and in gray."""
         ...
 
 
@@ -68,7 +69,7 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, start: int, stop: int, geometry: Geometry) -> ImageBlock:
+    def read(self, start: int, stop: int, geometry: Geometry | GridGeometry) -> ImageBlock:
         return read_files(self.root, self.paths[start:stop], geometry)
 
     def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
@@ -91,22 +92,27 @@ class ArraySource:
     name: str
     array: Pixels
     is_named_set: bool = False
-    """Whether it is a split of a named set, which brings splits of its own."""
+    """Whether the images are one split of a named set, which has other splits too."""
     paths: None = None
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def read(self, start: int, stop: int, geometry: Geometry) -> ImageBlock:
-        return ImageBlock(fit_array(read_rows(self.array, start, stop, self.name), geometry))
+    def read(self, start: int, stop: int, geometry: Geometry | GridGeometry) -> ImageBlock:
+        images = read_rows(self.array, start, stop, self.name)
+        if isinstance(geometry, GridGeometry):
+            return ImageBlock(fit_pictures(images, geometry))
+        return ImageBlock(fit_array(images, geometry))
 
     def native_geometry(self) -> tuple[set[tuple[int, int]], tuple[int, int]]:
         count, *size, channels = self.array.shape
         return {(size[0], size[1])}, (0, count) if channels == 1 else (count, 0)
 
 
-def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> ImageBlock:
-    """Decode files to a block: the unit of work of a batch job, a plain function of its arguments."""
+def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry | GridGeometry) -> ImageBlock:
+    """Decode files to a block. It is a plain function of its arguments, so a worker can run it."""
+    if isinstance(geometry, GridGeometry):
+        return _read_pictures(root, paths, geometry)
     images = np.empty((len(paths), *geometry.shape), np.uint8)
     records = []
     rows, folder = 0, f"{root}/"
@@ -128,13 +134,26 @@ def read_files(root: Path, paths: tuple[str, ...], geometry: Geometry) -> ImageB
     return ImageBlock(images[:rows], tuple(records))
 
 
-def open_source(text: str, split: str = "test") -> Source:
-    """A source from what a user writes: a named set, a folder, one image, an .npy, .npz or idx file.
+def _read_pictures(root: Path, paths: tuple[str, ...], geometry: GridGeometry) -> ImageBlock:
+    pictures, records = list[Pixels](), list[Record]()
+    for path in paths:
+        try:
+            picture, (width, height) = picture_for_grid(f"{root}/{path}", geometry)
+        except ImageError as error:
+            records.append(Record(path, error=error.problem))
+        else:
+            pictures.append(picture)
+            records.append(Record(path, width, height))
+    return ImageBlock(pictures, tuple(records))
 
-    `split` picks the part of a named set: `train`, `validation` or `test`; other sources have no parts and give
+
+def open_source(text: str, split: str = "test") -> Source:
+    """Open the source that a user names: a named set, a folder, one image, an .npy, .npz or idx file.
+
+    `split` picks the part of a named set: `train`, `validation` or `test`. Other sources have no parts and give
     everything.
 
-    Raises SourceError for what is none of these.
+    Raises SourceError for anything else.
     """
     path = Path(text)
     kind = kind_of(path)
@@ -155,62 +174,40 @@ def open_source(text: str, split: str = "test") -> Source:
     return ArraySource(text, read_idx(path))
 
 
-def read_all(source: Source, geometry: Geometry) -> tuple[Pixels, list[str], list[Record]]:
-    """Every readable image, uint8 [n, H, W, C], the names they are split by, and the records of those that failed."""
-    images = _room((len(source), *geometry.shape))
-    names: list[str] = []
-    skipped: list[Record] = []
-    for start in range(0, len(source), _BLOCK):
-        block = source.read(start, start + _BLOCK, geometry)
-        images[len(names) : len(names) + len(block.images)] = block.images
+@overload
+def read_all(source: Source, geometry: Geometry) -> tuple[Pixels, list[str], list[Record]]: ...
+@overload
+def read_all(source: Source, geometry: GridGeometry) -> tuple[list[Pixels], list[str], list[Record]]: ...
+def read_all(
+    source: Source, geometry: Geometry | GridGeometry
+) -> tuple[Pixels | list[Pixels], list[str], list[Record]]:
+    """Read a whole source.
+
+    Returns every readable image, uint8 [n, H, W, C] or, for a model of grid codes, a list of n pictures uint8
+    [H, W, C]; the names that images are split by; and the records of the images that could not be read.
+    Images beyond half of the system's memory lie in temporary files, which are mapped.
+    """
+    shelf = PictureShelf() if isinstance(geometry, GridGeometry) else RowShelf(len(source), geometry.shape)
+    names, skipped = list[str](), list[Record]()
+    step = _GRID_BLOCK if isinstance(geometry, GridGeometry) else _BLOCK
+    for start in range(0, len(source), step):
+        block = source.read(start, start + step, geometry)
+        shelf.keep(block.images)
         skipped += [record for record in block.records if record.error]
         if source.paths is None:
             names += map(str, range(start, start + len(block.images)))
         else:
             names += [record.path for record in block.records if not record.error]
-    return images[: len(names)], names, skipped
+    return shelf.images(), names, skipped
 
 
-def _room(shape: tuple[int, ...]) -> Pixels:
-    """An array to fill: in memory if it takes less than half of it, else in a temporary file that is mapped."""
-    size = math.prod(shape)
-    if not hasattr(os, "sysconf") or size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
-        return np.empty(shape, np.uint8)
-    import tempfile
+def fingerprint(images: Pixels | list[Pixels], names: list[str]) -> str:
+    """Return the SHA-256 of decoded images [n, H, W, C], or a list of [H, W, C], and the names they are split by.
 
-    with tempfile.TemporaryFile() as file:  # the map keeps it, without a name, for as long as it is used
-        return np.memmap(file, np.uint8, "w+", shape=shape)
-
-
-def state_of(source: Source) -> str:
-    """What a source holds now: its number of images, and a hash over the path, size and time of change of each file,
-    or over the content of an array that is in none."""
-    digest = hashlib.sha256()
-    if isinstance(source, FolderSource):
-        for path in source.paths:
-            digest.update(f"{path}\0{_stamp(f'{source.root}/{path}')}\0".encode("utf-8", "surrogateescape"))
-    elif isinstance(source, ArraySource) and not Path(source.name).is_file():
-        digest.update(np.ascontiguousarray(source.array).data)
-    else:
-        digest.update(_stamp(source.name).encode())
-    return f"{len(source):,} images of the state {digest.hexdigest()[:16]}"
-
-
-def state_of_files(*paths: Path) -> str:
-    """A hash over the size and time of change of files; of one that is missing, that it is."""
-    return hashlib.sha256(" ".join(_stamp(str(path)) for path in paths).encode()).hexdigest()[:16]
-
-
-def _stamp(path: str) -> str:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "none"
-    return f"{found.st_size} {found.st_mtime_ns}"
-
-
-def fingerprint(images: Pixels, names: list[str]) -> str:
-    """SHA-256 of decoded images [n, H, W, C] and the names they are split by: by it a set, and its split, is known."""
-    digest = hashlib.sha256("\0".join([repr(images.shape), *names]).encode("utf-8", "surrogateescape"))
-    digest.update(np.ascontiguousarray(images).data)
+    It identifies a set and its split.
+    """
+    shapes = repr(images.shape if isinstance(images, np.ndarray) else [image.shape for image in images])
+    digest = hashlib.sha256("\0".join([shapes, *names]).encode("utf-8", "surrogateescape"))
+    for part in [images] if isinstance(images, np.ndarray) else images:
+        digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()

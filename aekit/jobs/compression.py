@@ -1,15 +1,20 @@
 """compress: encode the images of a source into a code file."""
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from aekit.codes.files import open_codes
 from aekit.codes.formats import CodeFormat, format_to_write, suffixes
 from aekit.errors import OptionError
+from aekit.images.arrays import read_rows
 from aekit.images.reading import reading
-from aekit.images.sources import FolderSource, Source, state_of, state_of_files
+from aekit.images.sources import ArraySource, FolderSource, Source
+from aekit.images.states import state_of, state_of_files
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
@@ -18,6 +23,9 @@ from aekit.outputs.journal import Journal
 from aekit.outputs.places import check_apart, settled
 from aekit.outputs.staging import check_free
 from aekit.registry import objective_facts
+
+_HASHED_BYTES = 2**22
+"""Bytes of an array that are hashed at a time."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ def compress(
     stored_as = kind.dtype(dtype, "uint8" if is_rounded else kind.dtypes[0])
     check_apart(kind.files(out), Path(source.name), codec.bundle.path)
     job, output = Job("compress", codec, out, options), _CodesOutput(kind, out)
-    facts = {"the source": state_of(source), "--dtype": stored_as, "--append": append}
+    state = _content_of(source) if append and isinstance(source, ArraySource) else state_of(source)
+    facts = {"the source": state, "--dtype": stored_as, "--append": append}
     overwrite = options.overwrite or append
     with job.journal(output, facts, replace=overwrite, once="the source" if append else "") as journal:
         if append and journal.finished.are_in_place(*output.files):
@@ -116,6 +125,18 @@ def _finished(job: Job, journal: Journal, source: Source) -> Summary:
         before = len(codes) - images
     present, size = len(source) - journal.inputs, job.out.stat().st_size
     return job.summary(images, size, failures.records, present=present, count_before=before)
+
+
+def _content_of(source: ArraySource) -> str:
+    """Return the number of images of an array, and a hash over their pixels.
+
+    Nothing but the pixels tells whether an archive has these images already: the file may be touched or copied.
+    """
+    digest = hashlib.sha256(repr(source.array.shape).encode())
+    rows = max(_HASHED_BYTES // max(source.array[:1].nbytes, 1), 1)
+    for start in range(0, len(source), rows):
+        digest.update(np.ascontiguousarray(read_rows(source.array, start, start + rows, source.name)).data)
+    return f"{len(source):,} images of the content {digest.hexdigest()[:16]}"
 
 
 def _without(source: Source, present_paths: frozenset[str]) -> Source:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from aekit.errors import OptionError
 from aekit.images.picture_names import numbered, png_paths
+from aekit.images.picture_writer import Batch
 from aekit.images.reading import reading
 from aekit.images.records import ImageBlock, Record
-from aekit.images.sources import Source, state_of
-from aekit.images.writing import Batch
+from aekit.images.sources import Source
+from aekit.images.states import state_of
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions

@@ -91,7 +91,7 @@ class Job:
         with journaled(output.files[0], {**self._facts(), **facts}, resume=resume, once=once) as journal:
             if not once or not journal.finished.are_in_place(*output.files):
                 journal.finished.take_back(*output.files)
-                output.check_free(overwrite=replace, known=journal.finished.known)
+                output.check_free(overwrite=replace, known=journal.finished.known(*output.files))
             yield journal
 
     def _facts(self) -> dict[str, object]:

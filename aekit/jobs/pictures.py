@@ -8,7 +8,8 @@ from pathlib import Path
 from aekit.codes.formats import format_of, owner_of
 from aekit.errors import OptionError
 from aekit.images.picture_output import ARRAY_SUFFIX, PictureOutput, picture_output
-from aekit.images.writing import PictureWriter, staged_pictures
+from aekit.images.picture_writer import PictureWriter
+from aekit.images.writing import staged_pictures
 from aekit.jobs.job import Job
 from aekit.outputs.journal import Journal
 

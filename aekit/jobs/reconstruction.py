@@ -9,17 +9,19 @@ from pathlib import Path
 from aekit.codes.files import StoredCodes
 from aekit.codes.formats import format_of
 from aekit.errors import CodesError, OptionError
-from aekit.images.decode import MAX_PIXELS
+from aekit.images.opening import MAX_PIXELS
+from aekit.images.picture_array import differing
 from aekit.images.picture_names import MAX_NAME, numbered, png_paths
+from aekit.images.picture_writer import Batch
 from aekit.images.records import Record
-from aekit.images.sources import state_of_files
-from aekit.images.writing import Batch
+from aekit.images.states import state_of_files
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
 from aekit.jobs.pictures import pictures_to_write, writing_pictures
 from aekit.model.codec import Codec
 from aekit.outputs.marks import Step
 from aekit.outputs.places import check_apart
+from aekit.spec import GridGeometry
 
 
 def reconstruct(
@@ -38,10 +40,12 @@ def reconstruct(
     scales each picture to the size of the image it was made from. `options.on_error` and `max_failures` mean nothing
     here. Resuming is as in `compress`.
 
-    Raises ModelMismatch if another model made the codes; CodesError if they are damaged; OptionError for options that
-    do not fit; OutputError if the output is in the way, can't be written, or belongs to another job; BundleError if the
-    model is damaged; ShapeError if the codes hold NaN or infinity; ProviderError if the graph can't be run; WorkerError
-    if a process dies twice on the same files.
+    Pictures of a model of grid codes have the sizes at which they were encoded. For one array they must be of one size.
+
+    Raises ModelMismatch if another model made the codes; CodesError if they are damaged; OptionError for options or
+    sizes that do not fit; OutputError if the output is in the way, can't be written, or belongs to another job;
+    BundleError if the model is damaged; ShapeError if the codes hold NaN or infinity; ProviderError if the graph can't
+    be run; WorkerError if a process dies twice on the same files.
     """
     codes.check_model(codec.bundle)
     output = pictures_to_write(out)
@@ -54,6 +58,8 @@ def reconstruct(
     records = [] if output.is_array else _png_records(codes)
     if rows is not None and records:
         records = [records[row] for row in rows]
+    if output.is_array and codec.spec.is_grid:
+        _check_one_size(codes, rows, codec.spec.grid, out)
     # The index decides the names of the pictures, so the facts say whether it was read.
     paths = "with" if codes.named else "without"
     state = f"{len(codes):,} codes {paths} paths, {state_of_files(*files)}"
@@ -98,6 +104,18 @@ def _matching(codes: StoredCodes, only: str | None) -> list[int] | None:
     if not rows:
         raise OptionError("--only", expected=f"a pattern that paths in {codes.path} match", found=repr(only))
     return rows
+
+
+def _check_one_size(codes: StoredCodes, rows: Sequence[int] | None, geometry: GridGeometry, out: Path) -> None:
+    """Raise OptionError, before anything is decoded, if the index says that the pictures differ in size."""
+    wanted = None if rows is None else set(rows)
+    first = None
+    for row, record in enumerate(codes.records()):
+        if wanted is None or row in wanted:
+            size = geometry.fitted(record.height, record.width)
+            first = first or size
+            if size != first:
+                raise differing(out, first, size)
 
 
 def _png_records(codes: StoredCodes) -> list[Record]:

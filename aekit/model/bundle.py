@@ -101,7 +101,7 @@ class Bundle:
 def graph_metadata(spec: ModelSpec, model_id: str, variant: str) -> dict[str, str]:
     """Return the metadata_props of a graph, which identify it without model.json."""
     return {
-        "aekit.format_version": str(FORMAT_VERSION),
+        "aekit.format_version": str(spec.format_version),
         "aekit.model_id": model_id,
         "aekit.variant": variant,
         "aekit.spec": spec.canonical(),
@@ -120,6 +120,6 @@ def write_bundle(
     for role, data in graphs.items():
         (folder / f"{role}.onnx").write_bytes(data)
         files[f"{role}.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    identity = {"format_version": FORMAT_VERSION, "model_id": model_id, "variant": variant}
+    identity = {"format_version": spec.format_version, "model_id": model_id, "variant": variant}
     manifest = {**identity, "spec": spec.to_dict(), "files": files, **facts}
     write_json(folder / MANIFEST, manifest)

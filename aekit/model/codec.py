@@ -2,10 +2,14 @@
 
 images uint8 [n, H, W, C] ── encoder.onnx ──▶ latents float32 [n, D], or codes uint8 [n, D]
 images uint8 [n, H, W, C] ◀── decoder.onnx ── latents or codes
+
+A model of grid codes takes pictures of any height and width, and its codes are [n, h, w, K]. Give pictures of differing
+sizes as a list; their codes are a GridCodes.
 """
 
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +17,12 @@ import numpy.typing as npt
 from aekit.errors import OptionError, ShapeError
 from aekit.images.decode import Pixels
 from aekit.model.bundle import Bundle
+from aekit.model.grids import Array, GridCodes, Runs, decode_grids, encode_grids
 from aekit.model.sessions import Sessions
 from aekit.spec import ModelSpec
 
 Codes = npt.NDArray[Any]
-"""Array of codes, [n, code_dim], with a dtype in DTYPES."""
+"""Array of codes, [n, code_dim], or [n, h, w, code_dim] for a model of grid codes, with a dtype in DTYPES."""
 
 DTYPES = ("float32", "float16", "uint8")
 """Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
@@ -94,9 +99,17 @@ class Codec:
     def images_per_block(self, batch_size: int = BATCH_SIZE) -> int:
         """Return how many images a job should keep in memory at a time: as many batches as are computed in parallel.
 
-        If these take more than 64 MB of pixels, the number is lower, but at least one batch.
+        If these take more than 64 MB of pixels, the number is lower, but at least one batch. For a model of grid codes
+        it is an upper limit, because the sizes of pictures are not known.
         """
-        return max(batch_size, min(batch_size * self.parallel_batches, _BLOCK_BYTES // self.spec.geometry.pixels))
+        if self.spec.is_grid:
+            return batch_size * self.parallel_batches
+        return max(batch_size, min(batch_size * self.parallel_batches, _BLOCK_BYTES // self.spec.fixed.pixels))
+
+    def __repr__(self) -> str:
+        spec, code = self.spec, f"{self.spec.code_dim} numbers"
+        code = f"{code} for each {spec.grid.stride}x{spec.grid.stride} pixels" if spec.is_grid else code
+        return f"Codec({str(self.bundle.path)!r}, {spec.geometry}, {code}, model {self.model_id})"
 
     def open(self) -> None:
         """Open both graphs now instead of on first use. Raises BundleError or ProviderError as `encode` does."""
@@ -110,14 +123,23 @@ class Codec:
         """
         return self._sessions.session(role).provider
 
-    def encode(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Codes:
-        """Encode images to codes [n, code_dim] of `dtype`.
+    @overload
+    def encode(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Codes: ...
+    @overload
+    def encode(self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE) -> GridCodes: ...
+    def encode(
+        self, images: Pixels | list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+    ) -> Codes | GridCodes:
+        """Encode images to codes of `dtype`.
 
         Args:
             images: uint8 [n, height, width, channels] of the model's geometry; a gray model also takes
-                [n, height, width].
+                [n, height, width]. A model of grid codes takes any height and width, and also a list of pictures of any
+                sizes, uint8 [height, width, channels].
             dtype: float32 or float16 for latents in code units; uint8 for latents rounded and clipped to 0..255.
             batch_size: images that the graph is given at a time.
+
+        Returns codes [n, code_dim]; for a model of grid codes [n, h, w, code_dim], or a GridCodes for a list.
 
         Raises:
             ShapeError: the images do not fit the model.
@@ -127,14 +149,27 @@ class Codec:
         """
         if dtype not in DTYPES:
             raise OptionError("dtype", expected=" or ".join(DTYPES), found=repr(dtype))
-        images = self._checked_images(images)
+        _check_batch(batch_size)
         output = "code" if dtype == "uint8" else "latent"
-        out = np.empty((len(images), self.spec.code_dim), dtype)
-        self._sessions.run("encoder", output, "image", images, out, batch_size)
+        if self.spec.is_grid:
+            pictures = self._checked_pictures(images)
+            runs = self._runs("encoder", output, "image", batch_size)
+            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs)
+            return codes if isinstance(images, list) else self._stacked(codes, images.shape, dtype)
+        checked = self._checked_images(images)
+        out = np.empty((len(checked), self.spec.code_dim), dtype)
+        self._sessions.run("encoder", output, "image", checked, out, batch_size)
         return out
 
-    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE) -> Pixels:
+    @overload
+    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE) -> Pixels: ...
+    @overload
+    def decode(self, codes: GridCodes, batch_size: int = BATCH_SIZE) -> list[Pixels]: ...
+    def decode(self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE) -> Pixels | list[Pixels]:
         """Decode codes [n, code_dim], uint8 or floating point, to images uint8 [n, height, width, channels].
+
+        A model of grid codes takes [n, h, w, code_dim] and returns whole blocks, [n, h · stride, w · stride, channels].
+        It also takes a GridCodes, and returns a list of pictures of its sizes, uint8 [height, width, channels].
 
         Raises:
             ShapeError: the codes do not fit the model, or hold NaN, infinity or numbers beyond float32.
@@ -142,6 +177,19 @@ class Codec:
             BundleError: decoder.onnx is missing, damaged or from another model.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
+        _check_batch(batch_size)
+        if self.spec.is_grid:
+            grids = codes if isinstance(codes, GridCodes) else self._whole_blocks(np.asarray(codes))
+            for code in grids.codes:
+                self._check_code(code)
+            pictures = decode_grids(grids, self.spec.grid, self._runs("decoder", "image", "latent", batch_size))
+            if isinstance(codes, GridCodes):
+                return pictures
+            size = (side * self.spec.grid.stride for side in codes.shape[1:3])
+            return np.stack(pictures) if pictures else np.empty((0, *size, self.spec.grid.channels), np.uint8)
+        if isinstance(codes, GridCodes):
+            fix = "use the model that made these codes"
+            raise ShapeError("codes", expected=f"[n, {self.spec.code_dim}]", found="grid codes", fix=fix)
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != self.spec.code_dim or codes.dtype.name not in (*DTYPES, "float64"):
             raise ShapeError(
@@ -149,23 +197,45 @@ class Codec:
                 expected=f"[n, {self.spec.code_dim}] of {', '.join(DTYPES)}",
                 found=f"{list(codes.shape)} of {codes.dtype}",
             )
-        # The graph takes float32. NaN and infinity fail this comparison too.
-        if codes.dtype.kind == "f" and not (np.abs(codes) <= np.finfo(np.float32).max).all():
-            raise ShapeError("codes", expected="finite numbers of float32", found="NaN, infinity or larger ones")
-        out = np.empty((len(codes), *self.spec.geometry.shape), np.uint8)
+        _check_finite(codes)
+        out = np.empty((len(codes), *self.spec.fixed.shape), np.uint8)
         self._sessions.run("decoder", "image", "latent", codes, out, batch_size)
         return out
 
-    def reconstruct(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Pixels:
-        """Encode images to codes of `dtype` and decode these: uint8 [n, height, width, channels].
+    @overload
+    def reconstruct(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Pixels: ...
+    @overload
+    def reconstruct(
+        self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+    ) -> list[Pixels]: ...
+    def reconstruct(
+        self, images: Pixels | list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+    ) -> Pixels | list[Pixels]:
+        """Encode images to codes of `dtype` and decode these: images of the same sizes, as an array or a list.
 
         Raises ShapeError, OptionError, BundleError and ProviderError as `encode` and `decode` do.
         """
-        return self.decode(self.encode(images, dtype, batch_size), batch_size)
+        if self.spec.is_grid:
+            pictures = self.decode(self.encode(self._checked_pictures(images), dtype, batch_size), batch_size)
+            if isinstance(images, list):
+                return pictures
+            return np.stack(pictures) if pictures else np.empty((*images.shape[:3], self.spec.grid.channels), np.uint8)
+        codes: Codes = self.encode(np.asarray(images), dtype, batch_size)
+        return self.decode(codes, batch_size)
 
-    def _checked_images(self, images: Pixels) -> Pixels:
+    def _runs(self, role: str, output: str, name: str, batch_size: int) -> Runs:
+        sessions = self._sessions
+        sessions.session(role)  # an unusable graph is an error even if there is nothing to run
+        return Runs(
+            partial(sessions.run_batch, role, output, name), sessions.each, sessions.parallel_batches, batch_size
+        )
+
+    def _checked_images(self, images: Pixels | list[Pixels]) -> Pixels:
+        shape = self.spec.fixed.shape
+        if isinstance(images, list) and len({np.shape(image) for image in images}) > 1:
+            expected, fix = f"images of {self.spec.geometry}", "convert uint8 images with aekit.images.decode.fit_array"
+            raise ShapeError("images", expected=expected, found="images of differing sizes", fix=fix)
         images = np.asarray(images)
-        shape = self.spec.geometry.shape
         if images.ndim == 3 and shape[2] == 1 and images.shape[1:] == shape[:2]:
             images = images[..., None]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
@@ -176,3 +246,56 @@ class Codec:
                 fix="convert uint8 images with aekit.images.decode.fit_array",
             )
         return images
+
+    def _checked_pictures(self, images: Pixels | list[Pixels]) -> list[Pixels]:
+        if not isinstance(images, list) and images.ndim not in (3, 4):
+            expected = f"a list of pictures, or uint8 [n, height, width, {self.spec.grid.channels}]"
+            raise ShapeError("pictures", expected=expected, found=f"{images.dtype} {list(images.shape)}")
+        return [self._checked_picture(image) for image in images]
+
+    def _checked_picture(self, picture: Pixels) -> Pixels:
+        picture, channels = np.asarray(picture), self.spec.grid.channels
+        if picture.ndim == 2 and channels == 1:
+            picture = picture[..., None]
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != channels or 0 in picture.shape:
+            raise ShapeError(
+                "a picture",
+                expected=f"uint8 [height, width, {channels}]",
+                found=f"{picture.dtype} {list(picture.shape)}",
+                fix="give one picture as [picture], several of one size as an array [n, height, width, channels]",
+            )
+        return picture
+
+    def _stacked(self, codes: GridCodes, shape: tuple[int, ...], dtype: str) -> Codes:
+        """Return the codes of pictures of one array, whose shape is `shape`, as an array [n, h, w, K]."""
+        if codes.codes:
+            return np.stack(codes.codes)
+        return np.empty((0, *self.spec.grid.code_shape(shape[1], shape[2]), self.spec.code_dim), dtype)
+
+    def _whole_blocks(self, codes: Codes) -> GridCodes:
+        stride = self.spec.grid.stride
+        if codes.ndim != 4:
+            expected = f"[n, h, w, {self.spec.code_dim}], or a GridCodes"
+            raise ShapeError("codes", expected=expected, found=str(list(codes.shape)))
+        size = codes.shape[1] * stride, codes.shape[2] * stride
+        return GridCodes(tuple(codes), (size,) * len(codes))
+
+    def _check_code(self, code: Array) -> None:
+        if code.ndim != 3 or code.shape[2] != self.spec.code_dim or code.dtype.name not in (*DTYPES, "float64"):
+            raise ShapeError(
+                "a grid code",
+                expected=f"[h, w, {self.spec.code_dim}] of {', '.join(DTYPES)}",
+                found=f"{list(code.shape)} of {code.dtype}",
+            )
+        _check_finite(code)
+
+
+def _check_batch(batch_size: int) -> None:
+    if batch_size < 1:
+        raise OptionError("batch size", expected="1 or more", found=str(batch_size)[:80])
+
+
+def _check_finite(codes: Array) -> None:
+    # The graph takes float32. NaN and infinity fail this comparison too.
+    if codes.dtype.kind == "f" and not (np.abs(codes) <= np.finfo(np.float32).max).all():
+        raise ShapeError("codes", expected="finite numbers of float32", found="NaN, infinity or larger ones")

@@ -19,6 +19,7 @@ from aekit._version import __version__
 from aekit.errors import ProviderError, reason
 from aekit.model.bundle import Bundle
 from aekit.model.providers import PROVIDERS, onnxruntime, open_session
+from aekit.spec import ModelSpec
 from aekit.workers import cores
 
 
@@ -126,17 +127,22 @@ def wheel_kind(name: str, version: str) -> str:
     return "wheel" if name == "onnxruntime" or name.startswith(("onnxruntime-", "ort-")) else ""
 
 
+def _example_shapes(spec: ModelSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of two images and of their codes. For grid codes the sides are no multiples of the stride."""
+    if not spec.is_grid:
+        return (2, *spec.fixed.shape), (2, spec.code_dim)
+    height, width = 2 * spec.grid.stride + 1, 3 * spec.grid.stride - 1
+    return (2, height, width, spec.grid.channels), (2, *spec.grid.code_shape(height, width), spec.code_dim)
+
+
 def _try(bundle: Bundle, role: str, provider: str) -> Trial:
     graph = bundle.graph(role)
     try:
         with tempfile.TemporaryDirectory() as folder:  # for the profile, from which the nodes are counted
             running = open_session(graph, provider, profile=Path(folder) / "run")
             session = running.session
-            rows = (
-                np.zeros((2, *bundle.spec.geometry.shape), np.uint8)
-                if role == "encoder"
-                else np.zeros((2, bundle.spec.code_dim), np.float32)
-            )
+            pixels, numbers = _example_shapes(bundle.spec)
+            rows = np.zeros(pixels, np.uint8) if role == "encoder" else np.zeros(numbers, np.float32)
             session.run(None, {session.get_inputs()[0].name: rows})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     except ProviderError as error:

@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from aekit.errors import BundleError, OptionError, ProviderError, reason
 from aekit.model.bundle import Bundle
-from aekit.model.providers import RunningSession, open_session, run_session
+from aekit.model.providers import RunningSession, lacks_memory, open_session, run_session
 from aekit.workers import cores
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 4096
 """Largest number of CPU threads, and of parallel batches, that a model accepts."""
+
+ANY = "any"
+"""Stands for a dimension of any size, in descriptions of a graph's inputs and outputs."""
 
 _opening = threading.Lock()
 """Lock around the making of a session or an executor, so that threads that share a codec make only one."""
@@ -75,6 +80,7 @@ class Sessions:
                     # If nobody gave a number, a batch that runs alone uses as many threads as onnxruntime chooses.
                     threads=self.threads if alone else self.threads_per_batch,
                     spinning=alone,
+                    one_shape=not self.bundle.spec.is_grid,
                 )
                 self._check_graph(role, running.session)
                 self._sessions[key] = running
@@ -83,39 +89,50 @@ class Sessions:
     def run(self, role: str, output: str, name: str, rows: npt.NDArray[Any], out: Any, batch_size: int) -> None:
         """Run the graph of `role` on `rows` [n, …], its input called `name`, and write its `output` into `out` [n, …].
 
-        Raises OptionError if `batch_size` is below 1, BundleError or ProviderError as `session` does, ProviderError if
-        a run fails, and BundleError if the graph computes another shape or NaN.
+        Raises OptionError if `batch_size` is below 1, and the errors of `run_batch`.
         """
         if batch_size < 1:
             raise OptionError("batch size", expected="1 or more", found=str(batch_size)[:80])
-        running = self.session(role)
-        dtype = np.uint8 if role == "encoder" else np.float32
         size = min(batch_size, -(-len(rows) // self.parallel_batches) or 1)
-
-        def run(start: int) -> None:
-            batch = np.ascontiguousarray(rows[start : start + size], dtype)
-            try:
-                values = run_session(running, output, name, batch)
-            except MemoryError:
-                raise
-            except Exception as error:  # onnxruntime raises its own classes, without a public base
-                what = f"{self._file(role)} could not be run on {len(batch)} rows"
-                raise ProviderError(what, found=reason(error, 300)) from error
-            place = out[start : start + size]
-            if values.shape != place.shape:  # numpy would repeat one row to fill the places of the others
-                raise BundleError(
-                    f"{self._file(role)}: {output}", expected=f"shape {place.shape}", found=str(values.shape)
-                )
-            if values.dtype.kind == "f":
-                if np.isnan(values).any():
-                    raise BundleError(f"{self._file(role)}: {output}", expected="numbers", found="NaN")
-                # Half precision would turn large values into infinity, which can't be decoded.
-                values = values.clip(np.finfo(out.dtype).min, np.finfo(out.dtype).max)
-            place[...] = values
-
         starts = range(0, len(rows), size)
-        alone = len(starts) == 1 or self.parallel_batches == 1
-        for _ in map(run, starts) if alone else self._executor().map(run, starts):
+        self.session(role)  # an unusable graph is an error even if there is no row
+        self.each(
+            [
+                partial(self.run_batch, role, output, name, rows[start : start + size], out[start : start + size])
+                for start in starts
+            ]
+        )
+
+    def run_batch(self, role: str, output: str, name: str, rows: npt.NDArray[Any], out: Any) -> None:
+        """Run the graph of `role` once on `rows` [n, …], its input called `name`; write its `output` into `out` [n, …].
+
+        Raises BundleError or ProviderError as `session` does, ProviderError if the run fails, and BundleError if the
+        graph computes another shape or NaN.
+        """
+        running = self.session(role)
+        batch = np.ascontiguousarray(rows, np.uint8 if role == "encoder" else np.float32)
+        try:
+            values = run_session(running, output, name, batch)
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime raises its own classes, without a public base
+            if running.provider == "cpu" and lacks_memory(error):
+                raise MemoryError from error
+            what = f"{self._file(role)} could not be run on {len(batch)} rows"
+            raise ProviderError(what, found=reason(error, 300)) from error
+        if values.shape != out.shape:  # numpy would repeat one row to fill the places of the others
+            raise BundleError(f"{self._file(role)}: {output}", expected=f"shape {out.shape}", found=str(values.shape))
+        if values.dtype.kind == "f":
+            if np.isnan(values).any():
+                raise BundleError(f"{self._file(role)}: {output}", expected="numbers", found="NaN")
+            # Half precision would turn large values into infinity, which can't be decoded.
+            values = values.clip(np.finfo(out.dtype).min, np.finfo(out.dtype).max)
+        out[...] = values
+
+    def each(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Do all tasks, `parallel_batches` at a time. Raises the error of the first task that fails."""
+        alone = len(tasks) <= 1 or self.parallel_batches == 1
+        for _ in map(_call, tasks) if alone else self._executor().map(_call, tasks):
             pass
 
     def _executor(self) -> "ThreadPoolExecutor":
@@ -144,26 +161,29 @@ class Sessions:
                     fix="copy the whole model folder again, or export it again",
                 )
         spec = self.bundle.spec
-        image = "image", "tensor(uint8)", list(spec.geometry.shape)
-        latent, code = (("latent", "tensor(float)", [spec.code_dim]), ("code", "tensor(uint8)", [spec.code_dim]))
+        places = [ANY, ANY] if spec.is_grid else []
+        pixels = [ANY, ANY, spec.grid.channels] if spec.is_grid else list(spec.fixed.shape)
+        image, numbers = ("image", "tensor(uint8)", pixels), [*places, spec.code_dim]
+        latent, code = ("latent", "tensor(float)", numbers), ("code", "tensor(uint8)", numbers)
         expected = ([image], [latent, code]) if role == "encoder" else ([latent], [image])
         given = tuple(_described(values) for values in (session.get_inputs(), session.get_outputs()))
         if given != expected:
             raise BundleError(
                 str(self._file(role)),
-                expected=f"(inputs, outputs) {expected}, of any number of images",
+                expected=f"(inputs, outputs) {expected}, for any number of images",
                 found=str(given)[:300],
                 fix="export the model again",
             )
 
 
+def _call(task: Callable[[], None]) -> None:
+    task()
+
+
 def _described(values: Any) -> list[tuple[str, str, Any]]:
     """Return name, type and shape of a graph's inputs or outputs; a first dimension of any size is left out."""
+    shapes = [[size if isinstance(size, int) else ANY for size in value.shape] for value in values]
     return [
-        (
-            value.name,
-            value.type,
-            value.shape[1:] if value.shape and not isinstance(value.shape[0], int) else value.shape,
-        )
-        for value in values
+        (value.name, value.type, shape[1:] if shape[:1] == [ANY] else shape)
+        for value, shape in zip(values, shapes, strict=True)
     ]

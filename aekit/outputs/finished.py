@@ -1,14 +1,15 @@
 """Outputs that a job has finished: the renames from their working names to their own, and back.
 
-A kill may come before, between or after the renames. Inode numbers in the journal then tell which files the finished
-outputs are, whatever names they have.
+A kill may come before, between or after the renames. The journal then tells which files the finished outputs are,
+whatever names they have: by their inode numbers, and by their contents, which a copy on another disk has too.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from aekit.outputs.places import STAMP, part_of, settled, status
+from aekit.outputs.contents import Content
+from aekit.outputs.places import STAMP, create, part_of, settled, status
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,24 @@ class Finished:
     """Inode number of each output."""
     over: tuple[int, ...] = ()
     """Inode numbers of the files that the outputs replace."""
+    contents: tuple[Content, ...] = ()
+    """Content of each output; none if an earlier version of aekit wrote the journal."""
+    replaced: tuple[Content | None, ...] = ()
+    """Content of what each output replaces, without a checksum; None where it replaces nothing."""
     by_name: bool = False
     """Whether files are taken for the outputs by their names alone, because the journal was moved or copied."""
 
-    @property
-    def known(self) -> frozenset[int]:
-        """Inode numbers of the outputs and of the files that they replace."""
-        return frozenset((*self.inodes, *self.over))
+    def known(self, *outputs: Path) -> frozenset[int]:
+        """Return the inode numbers of the outputs and of the files that they replace.
+
+        In a copied folder those are the numbers of the files that have their names and sizes.
+        """
+        known = {*self.inodes, *self.over}
+        for path, content in zip(outputs, self.replaced, strict=False) if self.by_name else ():
+            place = settled(path)
+            if content is not None and content.fits(place):
+                known.add(os.lstat(place).st_ino)
+        return frozenset(known)
 
     def includes(self, part: Path) -> bool:
         """Whether `part` is one of the outputs, and may have had its own name already."""
@@ -33,21 +45,31 @@ class Finished:
         return found is not None and found.st_ino in self.inodes
 
     def are_in_place(self, *outputs: Path) -> bool:
-        """Whether these are the outputs, and all of them have taken their names."""
-        if len(outputs) != len(self.inodes):
+        """Whether these are the outputs, and all of them have taken their names.
+
+        The content decides, if the journal tells it: a copy has other inode numbers, and a new file may get the number
+        of a removed one.
+        """
+        if not self.inodes or len(outputs) != len(self.inodes):
             return False
         places = [settled(path) for path in outputs]
-        found = [(status(place), status(part_of(place))) for place in places]
-        return all(
-            there is not None and there.st_ino == inode and part is None
-            for (there, part), inode in zip(found, self.inodes, strict=True)
-        )
+        if any(status(part_of(place)) is not None for place in places):
+            return False
+        if self.contents:
+            return all(content.fits(place) for content, place in zip(self.contents, places, strict=True))
+        found = [status(place) for place in places]
+        return [there and there.st_ino for there in found] == list(self.inodes)
 
     def take_back(self, *outputs: Path) -> None:
-        """Give outputs that were renamed before the job was killed their working names again."""
-        for path, inode in zip(outputs, self.inodes, strict=False):
+        """Give outputs that were renamed before the job was killed their working names again.
+
+        A folder gets its stamp again, too.
+        """
+        for number, path in enumerate(outputs[: len(self.inodes)]):
             place = settled(path)
-            if status(part_of(place)) is None and self._is(place, inode):
+            if status(part_of(place)) is None and self._is(place, number):
+                if place.is_dir() and status(place / STAMP) is None:
+                    create(place / STAMP)
                 os.replace(place, part_of(place))
 
     def complete(self, *outputs: Path) -> bool:
@@ -55,11 +77,11 @@ class Finished:
         places = [settled(path) for path in outputs]
         if not self.inodes or len(self.inodes) != len(places):
             return False
-        steps = [(place, part_of(place), inode) for place, inode in zip(places, self.inodes, strict=True)]
-        if not all(self._is(part, inode) or self._is(place, inode) for place, part, inode in steps):
+        steps = [(place, part_of(place), number) for number, place in enumerate(places)]
+        if not all(self._is(part, number) or self._is(place, number) for place, part, number in steps):
             return False
-        for place, part, inode in steps:
-            if self._is(part, inode):
+        for place, part, number in steps:
+            if self._is(part, number):
                 if place.is_dir():
                     return False  # staged_folder knows how to replace it
                 os.replace(part, place)
@@ -67,6 +89,9 @@ class Finished:
                 (place / STAMP).unlink(missing_ok=True)
         return True
 
-    def _is(self, path: Path, inode: int) -> bool:
+    def _is(self, path: Path, number: int) -> bool:
+        """Whether what lies at `path` is the output of this number."""
         found = status(path)
-        return found is not None and (found.st_ino == inode or self.by_name)
+        if found is None or not (self.by_name or found.st_ino == self.inodes[number]):
+            return False
+        return not self.contents or self.contents[number].fits(path)

@@ -7,7 +7,8 @@
     crc32 {"facts": {…}}            what the result depends on: model, source, options; a resumed job must agree
     crc32 {"mark": {…}}             so many inputs are done, and sums that check their output (aekit.outputs.marks)
     crc32 {"rewind": 3}             the first 3 marks alone count
-    crc32 {"finished": […]}         all is written and about to take its name: inode numbers of parts, of old files
+    crc32 {"finished": […]}         all is written and about to take its name: inode numbers of parts, of old files, and
+                                    what the parts hold
 
 Data is written before its mark, and a mark counts only if its checksums agree with the data. So neither the instant of
 a kill nor the order in which a disk wrote before a power cut can make a wrong result.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from aekit.errors import ImageError, OutputError, OutputExists, TooManyFailures, WorkerError
+from aekit.outputs.contents import Content
 from aekit.outputs.finished import Finished
 from aekit.outputs.locking import close, lock, open_locked
 from aekit.outputs.log import VERSION, Log, read_log, to_line
@@ -48,6 +50,7 @@ class Journal:
         """Whether what an earlier job left is still as it was."""
         self._log = Log()
         self._vouches = False  # whether parts are known by their names alone
+        self._summed = False  # whether a copy of the finished output must be recognised
         self._synced = time.monotonic()
 
     @property
@@ -63,7 +66,7 @@ class Journal:
     @property
     def finished(self) -> Finished:
         """The outputs that are finished, if the job, or the earlier one that it resumes, came so far."""
-        return Finished(self._log.finished, self._log.over, self._vouches)
+        return Finished(self._log.finished, self._log.over, self._log.contents, self._log.replaced, self._vouches)
 
     @property
     def inputs(self) -> int:
@@ -96,7 +99,7 @@ class Journal:
             raise OutputError(
                 f"{output} can't be resumed: its journal, {self.path.name}",
                 expected=f"format {VERSION}",
-                found=f"format {version}, of another version of aekit",
+                found=f"format {str(version)[:80]}, of another version of aekit",
                 fix="start anew without --resume",
             )
         if not resume and once and self.facts.get(once) == facts[once] and self.finished.are_in_place(output):
@@ -104,7 +107,7 @@ class Journal:
                 f"{output} holds these inputs already: the job that added them was killed when it had finished",
                 fix=f"give --resume to end that job, or remove {self.path.name} to add the same inputs again",
             )
-        self.untouched = False
+        self.untouched, self._summed = False, bool(once)
         os.ftruncate(self._file, self._log.size)
         self._write({"journal": VERSION, "pid": os.getpid(), "inode": os.fstat(self._file).st_ino})
         if not resume:
@@ -194,7 +197,9 @@ class Journal:
                 sync(part)
         inodes = [os.lstat(part_of(place)).st_ino for place in places]
         over = [found.st_ino for place in places if (found := status(place))]
-        self._write({"finished": inodes, "over": over})
+        contents = [Content.of(part_of(place), summed=self._summed).to_json() for place in places]
+        replaced = [Content.of(place, summed=False).to_json() if status(place) else None for place in places]
+        self._write({"finished": inodes, "over": over, "contents": contents, "replaced": replaced})
 
     def keeps(self, error: BaseException) -> bool:
         """Whether what was written stays when `error` ends the job: it is of use, and there is no fault in it."""

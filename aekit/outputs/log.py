@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from aekit.outputs.contents import Content
 from aekit.outputs.marks import Mark
 
 VERSION = 3
@@ -35,23 +36,33 @@ class Log:
     """Inode numbers of the outputs, once they were finished."""
     over: tuple[int, ...] = ()
     """Inode numbers of the files that the outputs were to replace."""
+    contents: tuple[Content, ...] = ()
+    """Content of each finished output; empty if the journal does not tell it."""
+    replaced: tuple[Content | None, ...] = ()
+    """Content of what each output was to replace."""
     size: int = 0
     """Bytes of the whole lines."""
 
     def take(self, entry: dict[str, Any], size: int) -> None:
-        """Take over what a line of `size` bytes says. Raises TypeError, ValueError or KeyError if it is malformed."""
+        """Take over a line of `size` bytes. Raises a builtin error, such as ValueError, if it is malformed."""
         if "pid" in entry:
             self.inodes.add(int(entry["inode"]))
         if "anew" in entry:
             self.facts, self.marks, self.finished, self.over = {}, [], (), ()
+            self.contents, self.replaced = (), ()
         if "making" in entry:
             self.making.add(_part_name(entry["making"]))
         if "part" in entry:
             name, inode = entry["part"]
             self.parts[_part_name(name)] = int(inode)
         self.facts.update(entry.get("facts", {}))
-        self.finished = tuple(entry.get("finished", self.finished))
-        self.over = tuple(entry.get("over", self.over))
+        if "finished" in entry:
+            contents = tuple(map(Content.from_json, entry.get("contents", ())))
+            if len(contents) not in (0, len(entry["finished"])):
+                raise ValueError("contents of other outputs")
+            replaced = tuple(old if old is None else Content.from_json(old) for old in entry.get("replaced", ()))
+            self.finished, self.over = tuple(entry["finished"]), tuple(entry.get("over", ()))
+            self.contents, self.replaced = contents, replaced
         if "mark" in entry:
             self.marks.append(Mark.from_json(entry["mark"]))
         if "rewind" in entry:
@@ -77,7 +88,7 @@ def read_log(file: int) -> Log:
                 break
             try:
                 log.take(entry, len(line))
-            except (TypeError, ValueError, KeyError):
+            except (TypeError, ValueError, KeyError, OverflowError):  # the last one for infinity as an integer
                 break
     return log
 

@@ -102,7 +102,8 @@ def _is_array(path: Path) -> bool:
     index = _index_header(path.with_suffix(".jsonl"))
     if index is None or not isinstance(index["dtype"], str):
         return False
-    return [index["count"], index["code_dim"]] == shape and _DTYPES.get(index["dtype"]) == found[1]
+    code_shape = index.get("code_shape", [index["code_dim"]])  # grid codes have one, [h, w, code_dim]
+    return [[index["count"]], code_shape] == [shape[:1], shape[1:]] and _DTYPES.get(index["dtype"]) == found[1]
 
 
 def _is_picture(path: Path) -> bool:

@@ -31,12 +31,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aekit.errors import CheckpointError, OutputError, OutputExists, reason
+from aekit.images.sources import open_source
 from aekit.json_files import parse_json, read_json, versioned, write_json
 from aekit.outputs.staging import staged_file
 from aekit.runs import CONFIG, FORMAT_VERSION, config_checksum
-from aekit.spec import Geometry
+from aekit.spec import Geometry, GridGeometry, read_geometry
 from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData, load_training_data
+from aekit.training.pictures import PictureData, load_pictures
 
 METRICS, LOCK = "metrics.jsonl", ".lock"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
@@ -53,14 +55,14 @@ class Run:
 
     path: Path
     config: TrainConfig
-    geometry: Geometry
+    geometry: Geometry | GridGeometry
     data: dict[str, Any]
     """Facts of the training data: counts, split, fingerprint."""
     run_id: str
     """Random name of the run. A model stores it, so that the two can be matched."""
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, geometry: Geometry, data: dict[str, Any]) -> Self:
+    def create(cls, path: Path, config: TrainConfig, geometry: Geometry | GridGeometry, data: dict[str, Any]) -> Self:
         """Make a new run's folder. Raises OutputExists if the path is taken, OutputError if it can't be written."""
         check_free(path)
         run = cls(path, config, geometry, data, secrets.token_hex(8))
@@ -90,22 +92,34 @@ class Run:
             raise CheckpointError(str(path), expected=f"a run folder with {CONFIG}", found="none", fix=fix) from None
         _check_sum(values.get("sha256"), config_checksum(values), str(file))
         try:
-            geometry = Geometry(**values["geometry"])
+            geometry = read_geometry(values["geometry"])
             data, run_id = dict(values["data"]), str(values["run_id"])
         except (KeyError, TypeError, ValueError) as error:
             expected = "a geometry and the data's facts"
             raise CheckpointError(str(file), expected=expected, found=reason(error)) from None
-        return cls(path, TrainConfig.from_dict(values.get("config"), str(file)), geometry, data, run_id)
+        config = TrainConfig.from_dict(values.get("config"), str(file))
+        fitting = config.is_grid == isinstance(geometry, GridGeometry)
+        if isinstance(geometry, GridGeometry) and fitting:
+            fitting = geometry == config.grid_geometry(geometry.channels, geometry.max_side)
+        if not fitting:
+            expected = f"the geometry of network {config.network}, preset {config.preset}"
+            raise CheckpointError(str(file), expected=expected, found=str(values["geometry"])[:160])
+        return cls(path, config, geometry, data, run_id)
 
-    def load_data(self) -> TrainingData:
+    def load_data(self) -> TrainingData | PictureData:
         """Read the training images again.
 
         Raises CheckpointError if they have changed since the run began, SourceError if they can't be read,
         OptionError if they no longer have one size and colour.
         """
         config = self.config
-        size = self.geometry.height, self.geometry.width
-        data = load_training_data(config.data, size, self.geometry.channels, config.group_by)
+        geometry = self.geometry
+        data: TrainingData | PictureData
+        if isinstance(geometry, GridGeometry):
+            data = load_pictures(open_source(config.data, "train"), geometry, config.group_by)
+        else:
+            size = geometry.height, geometry.width
+            data = load_training_data(config.data, size, geometry.channels, config.group_by)
         if any(data.facts()[name] != self.data.get(name) for name in _SAME):
             raise CheckpointError(
                 f"{config.data} has changed since {self.path} began",

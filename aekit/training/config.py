@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aekit.errors import CheckpointError, OptionError
-from aekit.registry import NETWORKS
-from aekit.spec import Geometry, ModelSpec
-from aekit.training.objectives import make_objective
+from aekit.registry import NETWORKS, NetworkEntry
+from aekit.spec import Geometry, GridGeometry, ModelSpec
+from aekit.training.networks.layouts import LAYOUTS, GridLayout
+from aekit.training.objectives import Objective, make_objective
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TrainConfig:
     data: str = "mnist-5k"
     """Source of the images: a named set or a path."""
     preset: str = "default"
-    """Name of the preset these settings began from."""
+    """Name of the preset these settings began from. For the network `grid` it is the name of the layout."""
     network: str = "residual"
     """The network to train: a name in aekit.registry.NETWORKS."""
     hidden: tuple[int, ...] = (512, 512)
@@ -32,7 +33,7 @@ class TrainConfig:
     options: dict[str, str] = field(default_factory=dict)
     """Options of the objective: the text that the user wrote, by option name."""
     code_dim: int = 32
-    """Numbers in a code."""
+    """Numbers in a vector code, or at each place of a grid code."""
     optimizer: str = "adamw"
     """The optimizer: `adamw` or `tf1-rmsprop`."""
     lr: float = 2e-3
@@ -46,13 +47,14 @@ class TrainConfig:
     """Decay per step of the averaged weights. The averaged weights of the best epoch are exported. 0 turns averaging
     off; then the last weights are exported."""
     augment: float = 1.0
-    """Share of each batch that is warped a little. It falls linearly to 0 over the first 90 % of the run."""
+    """Share of each batch that is warped a little. It falls linearly to 0 over the first 90 % of the run. For grid
+    codes: whether crops are mirrored and transposed at random (more than 0) or not (0)."""
     precision: str = "auto"
     """Precision of the matrix products: `fp32` or `bf16`. `auto` becomes bf16 at the start of a run if the device
-    computes it faster."""
+    computes it faster. Of a network of grid codes it is the precision of the convolutional branches."""
     batch_size: int = 512
     """Images per step. A batch of 1024 (with lr 3e-3) trains on 5 % more images per second, but learns 4 % less in the
-    same time."""
+    same time. For grid codes: crops of 96×96 pixels per step, or more crops of smaller pictures."""
     epochs: int = 0
     """Passes over the training images; 0 chooses them by the number of images."""
     steps: int = 0
@@ -72,8 +74,40 @@ class TrainConfig:
                 raise OptionError(name, expected=f"{low:g} to {high:g}", found=str(getattr(self, name))[:80])
         if len(self.hidden) > 16 or not all(1 <= units <= 65536 for units in self.hidden):
             raise OptionError("hidden", expected="at most 16 layers of 1 to 65536 units", found=str(self.hidden)[:80])
+        if self.is_grid:
+            self._check_grid()
 
-    def spec(self, geometry: Geometry) -> ModelSpec:
+    def _check_grid(self) -> None:
+        """Raise OptionError for a setting that a network of grid codes does not have."""
+        if self.preset not in LAYOUTS:
+            expected = f"{' or '.join(LAYOUTS)} for pictures of any size"
+            raise OptionError("--preset", expected=expected, found=repr(self.preset)[:80])
+        for name, value in (("hidden", ()), ("code_dim", self.layout.code_channels), *_GRID_ONLY.items()):
+            if getattr(self, name) != value:
+                raise OptionError(
+                    name, expected=f"{value or 'none'} with preset {self.preset} for pictures of any size",
+                    found=str(getattr(self, name))[:80], fix="leave it out, or train at one size, such as --size 32x32",
+                )  # fmt: skip
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the network takes pictures of any size and makes grid codes."""
+        return NETWORKS[self.network].takes_any_size
+
+    @property
+    def layout(self) -> GridLayout:
+        """The layout of a network of grid codes. Raises KeyError for a network of vector codes."""
+        return LAYOUTS[self.preset]
+
+    def grid_geometry(self, channels: int, max_side: int = 0) -> GridGeometry:
+        """Return the form of pictures for a network of grid codes. Raises SpecError if an argument is out of range."""
+        return GridGeometry(self.layout.stride, channels, *self.layout.halo, max_side)
+
+    def make_objective(self) -> Objective:
+        """Make the objective; for a network of grid codes it is a GridObjective."""
+        return make_objective(self.objective, self.options, grid=self.is_grid)
+
+    def spec(self, geometry: Geometry | GridGeometry) -> ModelSpec:
         """Return the facts of the model that this run makes. Raises SpecError if one is out of range."""
         return ModelSpec(geometry, self.code_dim, self.objective, self.network, self.preset)
 
@@ -124,12 +158,31 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
 }
 
+_GRID_ONLY: dict[str, Any] = {
+    "squash": False,
+    "init": "kaiming",
+    "optimizer": "adamw",
+    "schedule": "one-cycle",
+}
+"""The only values of these settings that a network of grid codes has."""
+_GRID: dict[str, Any] = {
+    **_GRID_ONLY,
+    "hidden": (),
+    "weight_decay": 0.0,
+    "ema": 0.998,
+    "batch_size": 8,
+}
+"""Settings of a network of grid codes that neither the preset nor the user gives."""
+
 _BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True, "code_dim": 256}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # For small devices: the graphs take 0.8 MB at 28×28; the graphs of the default preset take 6 MB.
     "small": {"hidden": (128, 128)},
+    # For grid codes alone; `default` and `small` name layouts too.
+    "tiny": {"network": "grid"},
+    "large": {"network": "grid"},
     # Exactly as in the book: network, initial weights, optimizer, batches and epochs.
     "classic": {
         **_BOOK_NETWORK,
@@ -168,12 +221,17 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     if preset not in PRESETS:
         raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset)[:80])
     typed = {name: _typed(name, value) for name, value in given.items() if value is not None}
-    chosen = {**PRESETS[preset], **typed}
-    network = chosen.get("network", TrainConfig.network)
-    hidden = NETWORKS[network].hidden if network in NETWORKS else ()
-    objective = make_objective(chosen.get("objective", TrainConfig.objective), chosen.get("options", {}))
+    network = typed.get("network", PRESETS[preset].get("network", TrainConfig.network))
+    facts = NETWORKS.get(network, NetworkEntry("", ""))
+    named = {"preset": preset, "network": network, "objective": typed.get("objective", facts.objective)}
+    objective = make_objective(named["objective"], typed.get("options", {}), grid=facts.takes_any_size)
+    if facts.takes_any_size:
+        channels = LAYOUTS[preset].code_channels if preset in LAYOUTS else TrainConfig.code_dim
+        return TrainConfig(**{**_GRID, "code_dim": channels, **typed, **named})
+    if PRESETS[preset].get("network") == "grid":
+        raise OptionError("--preset", expected=f"a preset of the network {network}", found=preset)
     code_dim = objective.suggested_code_dim or TrainConfig.code_dim
-    return TrainConfig(**{"hidden": hidden, "code_dim": code_dim, **chosen, "preset": preset})
+    return TrainConfig(**{"hidden": facts.hidden, "code_dim": code_dim, **PRESETS[preset], **typed, **named})
 
 
 def _typed(name: str, value: Any) -> Any:

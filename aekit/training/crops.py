@@ -4,6 +4,7 @@ A batch holds crops of one size. Pictures whose padded sides are smaller than th
 others of that padded size: so a network sees edges in training exactly as it sees them when it encodes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,16 +30,18 @@ class CropBatch:
 
 
 class CropSampler:
-    """Draws crops: each picture is as likely as any other, each place in it as likely as any other.
+    """Draws crops: each picture is as likely as any other (or, by area, each place), each place in it as likely.
 
     pictures ─ grouped by min(crop, padded side) ─▶ one group a batch ─▶ places ─▶ flips ─▶ CropBatch
     """
 
-    def __init__(self, pictures: Sequence[Picture], crop: int, stride: int, *, flips: bool = False) -> None:
+    def __init__(
+        self, pictures: Sequence[Picture], crop: int, stride: int, *, flips: bool = False, by_area: bool = False
+    ) -> None:
         """Group the pictures by the size of their crops.
 
         `crop` is the longest side of a crop, a multiple of `stride`. With `flips`, crops are mirrored and transposed
-        at random.
+        at random. With `by_area`, a picture is as likely as its number of places.
 
         Raises OptionError if there is no picture, `crop` is no multiple of `stride`, or numbers of channels differ.
         """
@@ -53,7 +56,11 @@ class CropSampler:
             groups.setdefault((height, width), []).append(index)
         self.sizes = list(groups)
         self.members = [np.array(groups[size]) for size in self.sizes]
-        self.shares = np.array([len(members) for members in self.members]) / len(pictures)
+        weights = np.ones(len(pictures))
+        if by_area:
+            weights[:] = [math.prod(padded_side(side, stride) for side in picture.shape[:2]) for picture in pictures]
+        self.weights = [weights[members] / weights[members].sum() for members in self.members]
+        self.shares = np.array([weights[members].sum() for members in self.members]) / weights.sum()
 
     def batch(self, places: int, rng: np.random.Generator) -> CropBatch:
         """Draw crops of one size that have about `places` places of the code together; at least one crop."""
@@ -62,7 +69,7 @@ class CropSampler:
         count = max(1, round(places * self.stride**2 / (height * width)))
         transposed = self.flips and bool(rng.integers(2))  # of a whole batch, which has one size
         crops, masks = [], []
-        for index in rng.choice(self.members[group], count):
+        for index in rng.choice(self.members[group], count, p=self.weights[group]):
             crop, mask = self._crop(self.pictures[index], height, width, rng)
             if self.flips:
                 for axis in (0, 1):

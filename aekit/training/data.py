@@ -42,8 +42,47 @@ class TrainingData:
         return {"data": self.kind, **counts, **split}
 
 
+@dataclass(frozen=True)
+class Forms:
+    """The forms of a source's images, as their headers tell."""
+
+    sizes: frozenset[tuple[int, int]]
+    """(height, width) in pixels of every image."""
+    coloured: int
+    """Images in colour."""
+    gray: int
+    """Gray images."""
+
+    @classmethod
+    def of(cls, source: Source) -> "Forms":
+        """Read the headers. Raises SourceError if no image can be read."""
+        sizes, (coloured, gray) = source.native_geometry()
+        if not sizes:
+            raise SourceError(source.name, expected="at least one readable image", found="none")
+        return cls(frozenset(sizes), coloured, gray)
+
+    def span(self) -> str:
+        """Return the least and the largest height and width, in words."""
+        heights, widths = zip(*self.sizes, strict=True)
+        return f"{min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}"
+
+    def channels(self, name: str) -> int:
+        """Return 1 if all images are gray, 3 if all are in colour. Raises OptionError, naming the source, if mixed."""
+        if self.coloured and self.gray:
+            raise OptionError(
+                f"{name}: its images differ in colour",
+                found=f"{self.coloured:,} in colour, {self.gray:,} gray",
+                fix="say what to train on, --rgb or --gray",
+            )
+        return 3 if self.coloured else 1
+
+
 def load_training_data(
-    text: str, size: tuple[int, int] | None = None, channels: int | None = None, group_by: str = ""
+    text: str,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    group_by: str = "",
+    forms: Forms | None = None,
 ) -> TrainingData:
     """Read the source that the user named and hold a part of it out.
 
@@ -52,6 +91,7 @@ def load_training_data(
         size: (height, width) in pixels to train at; None takes the images' own size.
         channels: 1 for gray, 3 for RGB; None takes what the images have.
         group_by: regular expression on paths; images with the same match are held out together.
+        forms: the forms of the source's images if they are known; this spares reading their headers again.
 
     Raises:
         SourceError: the source can't be read, has too few images, or all its images are the same.
@@ -59,16 +99,12 @@ def load_training_data(
             `group_by` is malformed or can't apply to this source.
     """
     source = open_source(text, "train")
+    check_groups(source, group_by)
+    geometry = choose_geometry(source, size, channels, forms)
     if isinstance(source, ArraySource) and source.is_named_set:
-        if group_by:
-            raise OptionError("--group-by", expected="a folder", found=f"the set {text}")
-        geometry = choose_geometry(source, size, channels)
         other = ArraySource(text, load_named_set(text, "validation"))
-        train, validation = (part.read(0, len(part), geometry).images for part in (source, other))
+        train, validation = (read_all(part, geometry)[0] for part in (source, other))
         return TrainingData(text, geometry, train, validation, f"{text}'s own", "", text)
-    if group_by and source.paths is None:
-        raise OptionError("--group-by", expected="a folder, whose images have paths", found=text)
-    geometry = choose_geometry(source, size, channels)
     images, names, skipped = read_all(source, geometry)
     if len(images) < 2:
         raise SourceError(text, expected="at least 2 readable images", found=str(len(images)))
@@ -76,10 +112,30 @@ def load_training_data(
         what = "of one constant colour" if (images[0] == images[0].flat[0]).all() else "the same"
         raise SourceError(text, expected="images that differ", found=f"{len(images):,} that are all {what}")
     held_out = hold_out(names, group_by)
-    split = f"{held_out.mean():.1%} held out by the hash of " + (f"{group_by!r} in the path" if group_by else "names")
     kind = "array" if source.paths is None else "folder"
     digest = fingerprint(images, names)
-    return TrainingData(kind, geometry, *_partition(images, held_out), split, group_by, digest, tuple(skipped))
+    return TrainingData(
+        kind,
+        geometry,
+        *_partition(images, held_out),
+        split_in_words(held_out, group_by),
+        group_by,
+        digest,
+        tuple(skipped),
+    )
+
+
+def check_groups(source: Source, group_by: str) -> None:
+    """Raise OptionError if the images of a source have no paths that `group_by` could be searched in."""
+    if group_by and isinstance(source, ArraySource) and source.is_named_set:
+        raise OptionError("--group-by", expected="a folder", found=f"the set {source.name}")
+    if group_by and source.paths is None:
+        raise OptionError("--group-by", expected="a folder, whose images have paths", found=source.name)
+
+
+def split_in_words(held_out: npt.NDArray[np.bool_], group_by: str) -> str:
+    """Say what share of the images was held out, and how it was chosen."""
+    return f"{held_out.mean():.1%} held out by the hash of " + (f"{group_by!r} in the path" if group_by else "names")
 
 
 def _partition(images: Pixels, held_out: npt.NDArray[np.bool_]) -> tuple[Pixels, Pixels]:
@@ -93,33 +149,26 @@ def _partition(images: Pixels, held_out: npt.NDArray[np.bool_]) -> tuple[Pixels,
     return images[:end], validation
 
 
-def choose_geometry(source: Source, size: tuple[int, int] | None, channels: int | None) -> Geometry:
+def choose_geometry(
+    source: Source, size: tuple[int, int] | None, channels: int | None, forms: Forms | None = None
+) -> Geometry:
     """Choose the geometry to train at. None stands for the size or the channels that the images have.
 
     Raises SourceError if no image can be read, OptionError if the images differ in what is None or if the size is out
     of range.
     """
     if size is None or channels is None:
-        sizes, (coloured, gray) = source.native_geometry()
-        if not sizes:
-            raise SourceError(source.name, expected="at least one readable image", found="none")
+        forms = forms or Forms.of(source)
         if size is None:
-            heights, widths = zip(*sizes, strict=True)
-            if len(sizes) > 1:
+            if len(forms.sizes) > 1:
                 raise OptionError(
                     f"{source.name}: its images differ in size",
-                    found=f"{min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}",
+                    found=forms.span(),
                     fix="say what to train at, for example --size 32x32",
                 )
-            size = heights[0], widths[0]
+            (size,) = forms.sizes
         if channels is None:
-            if coloured and gray:
-                raise OptionError(
-                    f"{source.name}: its images differ in colour",
-                    found=f"{coloured:,} in colour, {gray:,} gray",
-                    fix="say what to train on, --rgb or --gray",
-                )
-            channels = 3 if coloured else 1
+            channels = forms.channels(source.name)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
         raise OptionError(
             f"{source.name}: size {size[0]}x{size[1]}",

@@ -2,8 +2,8 @@
 
 import copy
 import math
-import time
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,7 +17,7 @@ from aekit.training.config import TrainConfig
 from aekit.training.data import TrainingData
 from aekit.training.networks import make_network
 from aekit.training.optimizers import learning_rate, make_optimizer
-from aekit.training.reproducible import flushed_denormals, generator
+from aekit.training.reproducible import generator
 
 _VALIDATION_BATCH = 1000
 _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3_000_000, 20, 200
@@ -55,6 +55,10 @@ class TrainLoop:
         order = torch.randperm(len(self.images), generator=generator(self.config.seed, 0, epoch)).to(self.device)
         left = self.total - epoch * self.per_epoch
         return order.split(self.config.batch_size)[first:left]
+
+    def images_in(self, batches: Sequence[Tensor]) -> float:
+        """Return the number of images in some batches."""
+        return sum(map(len, batches))
 
     def train_step(self, batch: Tensor) -> Tensor:
         """Update the weights once on the images in these rows. Return the cost, a scalar on the device."""
@@ -121,26 +125,6 @@ def steps_in_all(config: TrainConfig, images: int) -> int:
     """Return the number of steps in a run on this many training images."""
     epochs = config.epochs or min(max(_VISITS // images, _FEWEST_EPOCHS), _MOST_EPOCHS)
     return config.steps or epochs * steps_per_epoch(config, images)
-
-
-def steps_within(seconds: float, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> int:
-    """Return how many steps a run can do in this many seconds, including validation. Some steps are done to measure.
-
-    Raises OptionError if the network can't have the config's sizes.
-    """
-    loop = TrainLoop(config, data, device, principal)
-    batches = loop.batches()
-    with flushed_denormals():
-        for batch in batches[:3]:  # the first steps are slower: they allocate memory and choose kernels
-            loop.train_step(batch)
-        began, done = time.monotonic(), 0
-        while time.monotonic() - began < min(2.0, 0.05 * seconds) or not done:
-            float(loop.train_step(batches[done % len(batches)]))  # float() waits for the GPU
-            done += 1
-        step = (time.monotonic() - began) / done
-        began = time.monotonic()
-        loop.validate()
-    return max(1, round(seconds / (step + (time.monotonic() - began) / loop.per_epoch)))
 
 
 def _floats(images: Tensor) -> Tensor:

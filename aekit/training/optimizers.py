@@ -153,6 +153,28 @@ def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Opt
     return FusedAdamW(groups, config.lr, betas=_BETAS)
 
 
+_GRID_BETAS = (0.9, 0.95)
+"""The same decays for grid networks, whose batches of crops differ more."""
+_TRANSFORM_SLOWER, _PRIOR_FASTER = 0.1, 3.0
+"""Factors on the learning rate of a grid network's block transforms, which start near their best, and of the latents'
+probabilities."""
+
+
+def make_grid_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:
+    """Make the optimizer of a grid network. Only the convolutional branches have weight decay."""
+    halves = [*network.encoder.named_parameters(), *network.decoder.named_parameters()]
+    transforms = [parameter for name, parameter in halves if name == "transform"]
+    branches = [parameter for name, parameter in halves if name != "transform"]
+    groups: list[dict[str, Any]] = [
+        {"params": branches, "weight_decay": config.weight_decay},
+        {"params": transforms, "weight_decay": 0.0, "faster": _TRANSFORM_SLOWER},
+    ]
+    if network.learned is not None:
+        learned = [parameter for parameter in network.learned.parameters() if parameter.requires_grad]
+        groups.append({"params": learned, "weight_decay": 0.0, "faster": _PRIOR_FASTER})
+    return FusedAdamW(groups, config.lr, betas=_GRID_BETAS)
+
+
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     """Return the learning rate of a step (0 for the first) in a run of `total` steps."""
     if config.schedule == "constant":

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from aekit.images.records import Record
+from aekit.images.sources import open_source
 from aekit.pca import Pca
 from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
-from aekit.spec import Geometry
+from aekit.spec import Geometry, GridGeometry
 from aekit.training.checkpoint import CHECKPOINT, Run, check_free
 from aekit.training.config import TrainConfig
-from aekit.training.data import TrainingData, load_training_data
+from aekit.training.data import Forms, TrainingData, load_training_data
 from aekit.training.devices import choose_device, choose_precision
-from aekit.training.loop import steps_in_all, steps_per_epoch, steps_within
-from aekit.training.networks import check_size, components_wanted
-from aekit.training.objectives import make_objective
-from aekit.training.settings import new_run
+from aekit.training.loops import lengths, steps_within
+from aekit.training.networks import check_size, components_wanted, make_network
+from aekit.training.networks.blocks import BlockStatistics
+from aekit.training.networks.factory import Start
+from aekit.training.pictures import PictureData, load_pictures
+from aekit.training.settings import NewRun, new_run
 from aekit.training.trainer import Epoch, train
 
 
@@ -34,7 +37,7 @@ class Plan:
     run: Path
     """The run folder."""
     config: TrainConfig
-    geometry: Geometry
+    geometry: Geometry | GridGeometry
     train_images: int
     """Images to learn from."""
     validation_images: int
@@ -48,7 +51,14 @@ class Plan:
     steps: int
     """Steps in the whole run."""
     epochs: int
-    """Passes over the training images in the whole run; the last one may be cut short."""
+    """Passes over the training images in the whole run; the last one may be cut short. For grid codes see --epochs."""
+    chosen_for: str = ""
+    """Least and largest size of the pictures, in words, if these chose the network; else empty."""
+
+    @property
+    def kmac(self) -> tuple[float, float] | None:
+        """Thousands of multiplications a pixel of the encoder and of the decoder; None for vector codes."""
+        return self.config.layout.kmac(self.geometry.channels) if self.config.is_grid else None
 
 
 @dataclass(frozen=True)
@@ -115,11 +125,13 @@ def start(
     torch_device = choose_device(device)
     given = {**settings, "data": None if data is None else str(data)}
     asked = new_run(given, None if config is None else Path(config))
+    if out is not None:
+        check_free(Path(out))
+    loaded, asked, chosen_for = _load(asked)
     chosen = asked.config
     name = re.sub(r"[^\w.-]+", "-", Path(chosen.data).stem).strip("-.") or "images"
-    path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{chosen.code_dim}")
+    path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{'grid' if chosen.is_grid else chosen.code_dim}")
     check_free(path)
-    loaded = load_training_data(chosen.data, asked.size, asked.channels, chosen.group_by)
     if loaded.kind in ("folder", "array"):
         chosen = dataclasses.replace(chosen, data=str(Path(chosen.data).resolve()))
     if chosen.precision == "auto":
@@ -131,8 +143,25 @@ def start(
     if asked.budget is not None:
         left = max(asked.budget - (time.monotonic() - began), 0.1)
         chosen = dataclasses.replace(chosen, steps=steps_within(left, chosen, loaded, torch_device, principal))
+    elif chosen.is_grid:
+        make_network(chosen, loaded.geometry, principal)  # an objective may refuse these pictures
     run = Run.create(path, chosen, loaded.geometry, loaded.facts())
-    return _train(run, loaded, principal, torch_device, on_plan, on_epoch, on_step)
+    return _train(run, loaded, principal, torch_device, on_plan, on_epoch, on_step, chosen_for)
+
+
+def _load(asked: NewRun) -> tuple[TrainingData | PictureData, NewRun, str]:
+    """Read the images; return them, the settings, which the images may have changed, and why they did, in words."""
+    source, forms, chosen_for = open_source(asked.config.data, "train"), None, ""
+    if asked.size is None or asked.channels is None:
+        forms = Forms.of(source)
+        if asked.suits(forms):
+            asked, chosen_for = asked.for_grids(), forms.span()
+    config = asked.config
+    if not config.is_grid:
+        return load_training_data(config.data, asked.size, asked.channels, config.group_by, forms), asked, chosen_for
+    channels = asked.channels or (forms or Forms.of(source)).channels(source.name)
+    geometry = config.grid_geometry(channels, asked.max_side or 0)
+    return load_pictures(source, geometry, config.group_by), asked, chosen_for
 
 
 def resume(
@@ -171,29 +200,47 @@ def resume(
     return _train(opened, loaded, principal, torch_device, on_plan, on_epoch, on_step)
 
 
-def fit_principal(config: TrainConfig, data: TrainingData) -> Pca:
-    """Fit PCA on the training images, with enough components for the network's start and for the PCA baseline."""
+def fit_principal(config: TrainConfig, data: TrainingData | PictureData) -> Start:
+    """Fit PCA on the training images, with enough components for the network's start and for the PCA baseline.
+
+    For grid codes it is fitted on blocks of the pictures.
+    """
+    if isinstance(data, PictureData):
+        return BlockStatistics.of(data.train, data.geometry.stride, config.code_dim, config.seed)
     return Pca.fit(data.train, max(components_wanted(config, data.geometry), config.code_dim))
 
 
 def _train(
     run: Run,
-    data: TrainingData,
-    principal: Pca | None,
+    data: TrainingData | PictureData,
+    principal: Start | None,
     device: str,
     on_plan: Callable[[Plan], None],
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int], None],
+    chosen_for: str = "",
 ) -> TrainResult:
     """Train from the components `principal`. None means to resume from the run's checkpoint."""
     if principal is not None and not (run.path / PCA).exists():
-        principal.leading(run.config.code_dim).save(run.path / PCA)
+        pca = principal.pca if isinstance(principal, BlockStatistics) else principal
+        pca.leading(run.config.code_dim).save(run.path / PCA)
     if run.path.parent == FOLDER:
         point_latest(run.path)
-    train_images, steps = len(data.train), steps_in_all(run.config, len(data.train))
-    epochs = -(-steps // steps_per_epoch(run.config, train_images))
-    counts = train_images, len(data.validation)
-    on_plan(Plan(run.path, run.config, data.geometry, *counts, data.split, data.skipped, device, steps, epochs))
+    steps, epochs = lengths(run.config, data)
+    plan = Plan(
+        run.path,
+        run.config,
+        data.geometry,
+        train_images=len(data.train),
+        validation_images=len(data.validation),
+        split=data.split,
+        skipped=data.skipped,
+        device=device,
+        steps=steps,
+        epochs=epochs,
+        chosen_for=chosen_for,
+    )
+    on_plan(plan)
     last = train(
         run,
         data,
@@ -203,5 +250,5 @@ def _train(
         on_epoch=on_epoch,
         on_step=on_step,
     )
-    asked = make_objective(run.config.objective, run.config.options).bytes_asked
+    asked = run.config.make_objective().bytes_asked
     return TrainResult(run.path, last.epoch, last.cost, last.validation, last.seconds, data.skipped, asked)

@@ -4,7 +4,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,29 @@ from aekit.errors import OptionError, reason
 from aekit.files import read_regular
 from aekit.images.named_sets import NAMES
 from aekit.json_files import parse_json
-from aekit.spec import Geometry
-from aekit.training.config import TrainConfig, make_config
+from aekit.registry import NETWORKS, OBJECTIVES
+from aekit.spec import MAX_PICTURE_SIDE, GridGeometry, read_geometry
+from aekit.training.config import PRESETS, TrainConfig, make_config
+from aekit.training.data import Forms
+from aekit.training.networks.layouts import LAYOUTS
 
 MAX_FILE_BYTES = 2**20
 """Largest settings file accepted, in bytes."""
 MAX_BUDGET = 30 * 86400.0
 """Longest budget accepted, in seconds: 30 days."""
-SETTINGS = (*(field.name for field in fields(TrainConfig)), "size", "gray", "budget")
+SETTINGS = (*(field.name for field in fields(TrainConfig)), "size", "max_side", "gray", "budget")
 """Every name that a settings file or `aekit.train` accepts."""
 _LENGTH = ("epochs", "steps", "budget")
 """Settings that give the length of a run. Only one of them may be given."""
+GRID = next(name for name, entry in NETWORKS.items() if entry.takes_any_size)
+"""Name of the network for pictures of any size."""
+LARGE = 64
+"""Longest side in pixels up to which images of one size get vector codes by default."""
+_FOR_VECTORS = {"network", "code_dim", "hidden", "squash", "init", "optimizer", "schedule"}
+"""Settings that leave the network to the user: they name it, or suit vector codes alone."""
+_OF_NETWORKS = ("preset", "hidden", "code_dim", "squash", "init", "optimizer", "lr", "schedule", "weight_decay", "ema",
+                "augment", "precision", "batch_size", "steps", "size", "max_side")  # fmt: skip
+"""Settings that mean something else for vector codes than for grid codes."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -37,6 +49,25 @@ class NewRun:
     """1 for gray, 3 for RGB; None takes what the images have."""
     budget: float | None
     """Seconds to train for; None leaves the length to the config."""
+    max_side: int | None = None
+    """Longest side in pixels that pictures of any size are shrunk to; None leaves them as they are."""
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """The config's settings that the user or the file gave."""
+
+    def suits(self, forms: Forms) -> bool:
+        """Return whether the settings leave the network open, and images of these forms ask for grid codes.
+
+        They do if their sizes differ, or if a side has over LARGE pixels.
+        """
+        if self.config.is_grid or self.size is not None or _FOR_VECTORS & self.chosen.keys():
+            return False
+        if self.config.preset not in LAYOUTS or not OBJECTIVES[self.config.objective].suits_grids:
+            return False
+        return len(forms.sizes) > 1 or any(max(size) > LARGE for size in forms.sizes)
+
+    def for_grids(self) -> "NewRun":
+        """Return the same run for the network of grid codes."""
+        return replace(self, config=make_config(self.config.preset, **self.chosen, network=GRID))
 
 
 def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
@@ -56,8 +87,24 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
         if budget is not None and chosen.get(other):
             raise OptionError("--budget", expected=f"no --{other} beside it", found=f"--{other} {chosen[other]}"[:80])
     seconds, channels = parse_budget(budget), None if gray is None else 1 if gray else 3
-    preset = chosen.pop("preset", TrainConfig.preset)
-    return NewRun(make_config(preset, **chosen), size, channels, seconds)
+    preset, max_side = chosen.pop("preset", TrainConfig.preset), chosen.pop("max_side", None)
+    _check_max_side(max_side)
+    if max_side:
+        chosen = {"network": GRID, **chosen}
+    config = make_config(preset, **chosen)
+    if config.is_grid and size is not None:
+        fix = "give --max-side to shrink them, or leave out what asks for any size: --network, --preset or --max-side"
+        raise OptionError("--size", expected="no size: the network takes pictures of any size", found="one", fix=fix)
+    if max_side and not config.is_grid:
+        found = f"--network {config.network}"
+        raise OptionError("--max-side", expected=f"--network {GRID}, which takes pictures of any size", found=found)
+    return NewRun(config, size, channels, seconds, max_side, chosen)
+
+
+def _check_max_side(value: object) -> None:
+    if value is not None and (type(value) is not int or not 0 <= value <= MAX_PICTURE_SIDE):
+        expected = f"pixels, a whole number up to {MAX_PICTURE_SIDE:,}"
+        raise OptionError("--max-side", expected=expected, found=repr(value)[:80])
 
 
 def read_settings(file: Path) -> dict[str, Any]:
@@ -119,7 +166,7 @@ def parse_size(value: object) -> tuple[int, int] | None:
 def _of_run(values: Any, where: str) -> dict[str, Any]:
     """The settings in a run's config.json, with the size and colour of its images."""
     try:
-        config, geometry = dict(values["config"]), Geometry(**values["geometry"])
+        config, geometry = dict(values["config"]), read_geometry(values["geometry"])
     except (KeyError, TypeError, ValueError) as error:
         raise OptionError(where, expected="a run's config.json", found=reason(error)) from None
     check_names(config, where)
@@ -128,7 +175,8 @@ def _of_run(values: Any, where: str) -> dict[str, Any]:
     config = {name: value for name, value in config.items() if name not in _LENGTH or value}
     if "steps" in config:  # steps go before epochs
         config.pop("epochs", None)
-    return {**config, "size": (geometry.height, geometry.width), "gray": geometry.channels == 1}
+    form = {"max_side": geometry.max_side} if isinstance(geometry, GridGeometry) else {"size": geometry.shape[:2]}
+    return {**config, **form, "gray": geometry.channels == 1}
 
 
 def _without_replaced(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +184,11 @@ def _without_replaced(file: dict[str, Any], given: dict[str, Any]) -> dict[str, 
     dropped = set[str]()
     if any(name in given for name in _LENGTH):
         dropped.update(_LENGTH)
+    network = given.get("network") or PRESETS.get(str(given.get("preset")), {}).get("network")
+    if network and network != file.get("network") and GRID in (network, file.get("network")):
+        dropped.update(_OF_NETWORKS, ("network",))
+    elif file.get("network") == GRID and "preset" in given:
+        dropped.add("code_dim")  # the preset gives it
     for owner, owned in (("network", "hidden"), ("objective", "options"), ("data", "group_by")):
         if owner in given and given[owner] != file.get(owner):
             dropped.add(owned)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from aekit.errors import CheckpointError, TrainingError
-from aekit.pca import Pca
 from aekit.registry import OBJECTIVES
 from aekit.training.checkpoint import CHECKPOINT, WEIGHTS, Run, check_fit
 from aekit.training.data import TrainingData
-from aekit.training.loop import TrainLoop
+from aekit.training.loops import Loop, make_loop
 from aekit.training.networks import Autoencoder, components_wanted, make_network
+from aekit.training.networks.factory import Start
+from aekit.training.pictures import PictureData
 from aekit.training.reproducible import StopSignal, flushed_denormals, stop_on_signal
 
 _SAVE_SECONDS = 10.0
@@ -46,11 +47,11 @@ class Interrupted(Exception):
 
 def train(
     run: Run,
-    data: TrainingData,
+    data: TrainingData | PictureData,
     *,
     resume: bool = False,
     device: str = "cpu",
-    principal: Pca | None = None,
+    principal: Start | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Epoch:
@@ -62,8 +63,8 @@ def train(
         resume: continue from the run's checkpoint. On the CPU, with the same number of threads, the run ends with the
             same bits as a run that was never interrupted.
         device: torch device.
-        principal: principal components of the training images. A network that starts as PCA needs them, unless
-            `resume` is given.
+        principal: principal components of the training images, or for grid codes the statistics of their blocks. A
+            network that starts as PCA needs them, unless `resume` is given.
         on_epoch: called after each epoch.
         on_step: called after each step with the number of steps done.
 
@@ -79,7 +80,7 @@ def train(
     if wanted and principal is None and not resume:
         raise ValueError(f"the network starts from {wanted} principal components, and none are given")
     with run.locked():
-        loop = TrainLoop(run.config, data, device, principal)
+        loop = make_loop(run.config, data, device, principal)
         recorder = _Recorder(run, loop)
         if resume:
             recorder.restore()
@@ -90,7 +91,7 @@ def train(
 class _Recorder:
     """Run the epochs of a loop, and keep their costs and the best weights in memory and in the run folder."""
 
-    def __init__(self, run: Run, loop: TrainLoop) -> None:
+    def __init__(self, run: Run, loop: Loop) -> None:
         self.run, self.loop = run, loop
         self.epochs: list[dict[str, Any]] = []
         self.cost_sum, self.seconds = 0.0, 0.0
@@ -113,7 +114,7 @@ class _Recorder:
                     raise Interrupted
             # Costs are read once per epoch: reading one in each step would wait for the step to finish.
             self.end_costs(costs)
-            speed = sum(map(len, batches)) / (time.monotonic() - epoch_began)
+            speed = loop.images_in(batches) / (time.monotonic() - epoch_began)
             epoch = self.end_epoch(speed, began)
             on_epoch(epoch)
             stopped = stop.is_set()  # read once: a signal that came after the save would stop the run with no save
@@ -133,7 +134,8 @@ class _Recorder:
 
     def is_exhausted(self) -> bool:
         """Return whether validation has not improved over the last _PATIENCE of the run."""
-        return bool(self.loop.config.ema) and self.loop.step - self.best_step > _PATIENCE * self.loop.total
+        validated = min(len(self.epochs) * self.loop.per_epoch, self.loop.total)
+        return bool(self.loop.config.ema) and validated - self.best_step > _PATIENCE * self.loop.total
 
     def end_costs(self, costs: list[Tensor]) -> None:
         self.cost_sum += float(torch.stack(costs).cpu().double().sum())

@@ -4,12 +4,42 @@ import pytest
 
 from aekit.errors import CheckpointError, OptionError
 from aekit.training.config import PRESETS, TrainConfig, make_config
+from aekit.training.networks.layouts import LAYOUTS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_config_survives_json(preset: str) -> None:
-    config = make_config(preset, code_dim=7, hidden=(5, 4))
+    vectors = {} if PRESETS[preset].get("network") == "grid" else {"code_dim": 7, "hidden": (5, 4)}
+    config = make_config(preset, **vectors, lr=0.5)
     assert TrainConfig.from_dict(config.to_dict(), "config.json") == config
+
+
+@pytest.mark.parametrize("preset", LAYOUTS)
+def test_a_preset_names_the_layout_of_grid_codes(preset: str) -> None:
+    config = make_config(preset, network="grid")
+    assert config.is_grid and config.objective == "rate"
+    assert config.code_dim == LAYOUTS[preset].code_channels
+    assert TrainConfig.from_dict(config.to_dict(), "config.json") == config
+    geometry = config.grid_geometry(3, 640)
+    assert (geometry.stride, geometry.max_side) == (LAYOUTS[preset].stride, 640)
+    assert config.spec(geometry).is_grid
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "classic"}, "--preset: expected tiny or small or default or large for pictures of any size"),
+        ({"hidden": (8,)}, "hidden: expected none with preset default for pictures of any size"),
+        ({"code_dim": 32}, "code_dim: expected 64 with preset default"),
+        ({"optimizer": "tf1-rmsprop"}, "optimizer: expected adamw"),
+        ({"objective": "sparse"}, "expected plain or denoising or rate for pictures of any size, found sparse; choose"),
+        ({"objective": "variational"}, "found variational"),
+        ({"preset": "tiny", "network": "mlp"}, "--preset: expected a preset of the network mlp, found tiny"),
+    ],
+)
+def test_settings_that_grid_codes_do_not_have_are_named(given: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        make_config(**{"preset": "default", "network": "grid", **given})
 
 
 def test_what_the_user_gives_goes_before_the_preset() -> None:

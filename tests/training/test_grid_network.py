@@ -31,10 +31,7 @@ def pictures(channels: int, *sizes: tuple[int, int]) -> list[np.ndarray]:
 
 
 def fitted(layout: GridLayout, channels: int) -> Pca:
-    blocks = sample_blocks(
-        [torch.from_numpy(picture) for picture in pictures(channels, (64, 80), (33, 50))],
-        layout.stride, 500, torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    blocks = sample_blocks(pictures(channels, (64, 80), (33, 50)), layout.stride, 500, torch.Generator().manual_seed(0))
     return Pca.fit(blocks.numpy()[:, None, :, None], layout.code_channels)
 
 

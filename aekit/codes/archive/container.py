@@ -1,9 +1,9 @@
-"""The bytes of an archive, as ARCHIVE.md specifies them: frames with checksums, the header, blocks, the footer.
+"""The bytes of an archive, as ARCHIVE.md specifies them: frames with checksums, the header, the footer.
 
     magic, version │ header │ block │ block │ … │ footer │ footer's length
 
-Integers alone; nothing here knows what a code means. What is read is untrusted: every count is held against what is
-there before anything is made of its size.
+The content of blocks is in vector_blocks.py (version 1) and grid_blocks.py (version 2). A file is untrusted: every
+count is checked against the bytes that are there before memory is taken for it.
 """
 
 import json
@@ -14,32 +14,35 @@ from typing import Any, BinaryIO, Self
 
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.tables import read_tables
-from aekit.errors import CodesError
+from aekit.errors import CodesError, reason
 from aekit.model.bundle import Bundle
 from aekit.spec import ModelSpec
 
 MAGIC = b"\x89AEK\r\n\x1a\n"
-"""As PNG's: its first byte is no text, its line ends don't survive a transfer as text."""
-FORMAT_VERSION = 1
+"""First bytes of an archive, made as PNG's are: the first is no text, and a transfer as text changes the line ends."""
+NEWEST = 2
+"""Newest version that this aekit reads. Archives of vector codes are version 1, archives of grid codes version 2."""
 MAX_INPUTS = 4096
-"""Most inputs of a block, read or failed; fewer if their codes come to more than entropy.MAX_SYMBOLS numbers."""
+"""Largest number of inputs of a block, read or failed."""
 
 _LEAD = struct.Struct("<8sHI")  # magic, version, length of the header
 _FRAME = struct.Struct("<BI")  # kind, length of the body
 _CRC = struct.Struct("<I")
-_BLOCK = struct.Struct("<HHHHII")  # inputs, rows, height, width, channels, bytes of the codes
+_COUNTS = struct.Struct("<HH")  # inputs and rows, with which every block begins
 _ENTRY = struct.Struct("<IHH")  # of the footer, for each block: bytes of its frame, inputs, rows
 _TAIL = struct.Struct("<I")
 FRAME_BYTES = _FRAME.size + _CRC.size
 BLOCK, FOOTER = ord("B"), ord("F")
+_MIN_BLOCK = 9
+"""Fewest bytes that the body of a block has."""
 _MAX_HEADER = 1 << 16
-_MAX_BODY = 1 << 26
-"""Largest body of a frame: what a block of MAX_SYMBOLS numbers, and a footer of 30 billion images, stay well below."""
+_MAX_BODY = 1 << 30
+"""Largest body of a frame in bytes. A block with the code of one very large picture stays below it."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an archive's codes are, and what can decode them."""
+    """What an archive holds, and which model decodes it."""
 
     model_id: str
     variant: str
@@ -52,11 +55,16 @@ class Header:
 
     @classmethod
     def of(cls, bundle: Bundle, *, named: bool) -> Self:
-        """The header of an archive that `bundle` fills. Raises BundleError if the model has no frequency tables."""
+        """Return the header of an archive of `bundle`'s codes. Raises BundleError if it has no frequency tables."""
         return cls(bundle.model_id, bundle.variant, bundle.spec, read_tables(bundle).digest, named)
 
+    @property
+    def version(self) -> int:
+        """Version of the archive: 1 for vector codes, 2 for grid codes."""
+        return 2 if self.spec.is_grid else 1
+
     def to_bytes(self) -> bytes:
-        """The start of the file, up to the first block."""
+        """Return the start of the file, up to the first block."""
         facts = {
             "model_id": self.model_id,
             "variant": self.variant,
@@ -65,7 +73,7 @@ class Header:
             "named": self.named,
         }
         body = zlib.compress(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode("ascii"), 9)
-        return _sealed(_LEAD.pack(MAGIC, FORMAT_VERSION, len(body)) + body)
+        return _sealed(_LEAD.pack(MAGIC, self.version, len(body)) + body)
 
 
 @dataclass(frozen=True)
@@ -73,65 +81,33 @@ class BlockPlace:
     """Where a block lies, and how much it holds."""
 
     offset: int
-    """Of its frame, from the start of the file."""
+    """First byte of its frame, from the start of the file."""
     size: int
     """Bytes of its frame."""
     inputs: int
-    """Images it has a record of, read or not."""
+    """Inputs in the block, those that could not be read included."""
     rows: int
-    """Images it has a code of."""
-
-
-@dataclass(frozen=True)
-class CodeBlock:
-    """The content of a block, still coded."""
-
-    inputs: int
-    rows: int
-    shape: tuple[int, int, int]
-    """[height, width, channels] of each code."""
-    codes: bytes
-    """Entropy-coded codes, the output of aekit.codes.entropy.encode."""
-    names: bytes
-    """Packed records, the output of aekit.codes.archive.records.pack; empty if the images have no paths."""
-
-    def to_bytes(self) -> bytes:
-        """The block's frame."""
-        return frame(BLOCK, _BLOCK.pack(self.inputs, self.rows, *self.shape, len(self.codes)) + self.codes + self.names)
-
-    @classmethod
-    def from_body(cls, body: bytes, where: str) -> Self:
-        """Read the body of a frame of the kind BLOCK. Raises CodesError if it can't be one."""
-        if len(body) < _BLOCK.size:
-            raise CodesError(where, expected="a block", found=f"{len(body)} bytes")
-        inputs, rows, height, width, channels, size = _BLOCK.unpack_from(body)
-        values = height * width * channels
-        fits = rows <= inputs <= MAX_INPUTS and values and rows * values <= MAX_SYMBOLS
-        if not fits or size > len(body) - _BLOCK.size:
-            found = f"{rows} codes of {height}x{width}x{channels} for {inputs} images, in {size} bytes"
-            raise CodesError(where, expected="counts that fit a block", found=found)
-        codes, names = body[_BLOCK.size :][:size], body[_BLOCK.size + size :]
-        return cls(inputs, rows, (height, width, channels), codes, names)
+    """Codes in the block."""
 
 
 def inputs_per_block(code_dim: int) -> int:
-    """How many inputs fill a block of codes of `code_dim` numbers."""
+    """Return how many inputs fill a block of vector codes of `code_dim` numbers."""
     return min(MAX_INPUTS, MAX_SYMBOLS // code_dim)
 
 
 def frame(kind: int, body: bytes) -> bytes:
-    """A frame: kind, length, body, and the CRC-32 of all three."""
+    """Return a frame: kind, length, body, and the CRC-32 of all three."""
     return _sealed(_FRAME.pack(kind, len(body)) + body)
 
 
 def footer(places: list[BlockPlace]) -> bytes:
-    """The end of a file that holds these blocks, in their order."""
+    """Return the end of a file that holds these blocks, in their order."""
     whole = frame(FOOTER, b"".join(_ENTRY.pack(place.size, place.inputs, place.rows) for place in places))
     return whole + _TAIL.pack(len(whole))
 
 
 def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
-    """The header, and where the first block begins. Raises CodesError or SpecError if there is none that is whole."""
+    """Return the header, and where the first block begins. Raises CodesError or SpecError if it is not whole."""
     file.seek(0)
     lead = file.read(_LEAD.size)
     if lead[: len(MAGIC)] != MAGIC[: len(lead)] or not lead:
@@ -141,9 +117,9 @@ def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
     if len(lead) < _LEAD.size:
         raise CodesError(where, expected="an archive", found=f"{len(lead)} bytes, cut short in its header")
     _, version, size = _LEAD.unpack(lead)
-    if version > FORMAT_VERSION:
+    if version > NEWEST:
         found = f"format {version}, or damage"
-        raise CodesError(where, expected=f"format {FORMAT_VERSION}", found=found, fix="update aekit")
+        raise CodesError(where, expected=f"format {NEWEST} or older", found=found, fix="update aekit")
     body = file.read(size + _CRC.size) if size <= _MAX_HEADER else b""
     damaged = CodesError(f"{where}: the header is damaged or cut short", fix="use another copy of the archive")
     if version < 1 or len(body) < size + _CRC.size or not _is_sealed(lead + body):
@@ -157,11 +133,14 @@ def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
         raise damaged from error
     if not all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts) or not isinstance(named, bool):
         raise damaged
-    return Header(texts[0], texts[1], spec, texts[2], named), _LEAD.size + len(body)
+    header = Header(texts[0], texts[1], spec, texts[2], named)
+    if version != header.version:
+        raise damaged
+    return header, _LEAD.size + len(body)
 
 
 def read_frame(file: BinaryIO, offset: int, end: int) -> tuple[int, bytes, int] | None:
-    """Kind, body and size of the whole frame at `offset`, if there is one that ends by `end`; else None."""
+    """Return kind, body and size of the frame at `offset`, or None if no whole frame lies there and ends by `end`."""
     file.seek(offset)
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size:
@@ -176,7 +155,7 @@ def read_frame(file: BinaryIO, offset: int, end: int) -> tuple[int, bytes, int] 
 
 
 def read_footer(file: BinaryIO, begin: int, end: int) -> list[BlockPlace] | None:
-    """The blocks of a file of `end` bytes whose first one lies at `begin`, or None if it ends in no whole footer."""
+    """Return the blocks of a file of `end` bytes, the first at byte `begin`, or None if it has no whole footer."""
     tail = end - _TAIL.size
     if tail < begin + FRAME_BYTES:
         return None
@@ -187,25 +166,48 @@ def read_footer(file: BinaryIO, begin: int, end: int) -> list[BlockPlace] | None
         return None
     places, offset = [], begin
     for length, inputs, rows in _ENTRY.iter_unpack(found[1]):
-        if length < FRAME_BYTES + _BLOCK.size or not rows <= inputs <= MAX_INPUTS:
+        if length < FRAME_BYTES + _MIN_BLOCK or not rows <= inputs <= MAX_INPUTS:
             return None  # no block is that small or counts so: a hostile footer could claim any number of images
         places.append(BlockPlace(offset, length, inputs, rows))
         offset += length
     return places if offset == tail - size else None
 
 
-def scan(file: BinaryIO, begin: int, end: int) -> list[BlockPlace]:
-    """The whole blocks from `begin` on, up to the first that is not: what a file without a footer still holds."""
+def scan(file: BinaryIO, begin: int, end: int, *, past_damage: bool = False) -> list[BlockPlace]:
+    """Return the whole blocks from `begin` on: what a file without a footer still holds.
+
+    The first frame that is no whole block ends the search. With `past_damage` its length, if there is room for it,
+    leads to the next frame. Every byte is read at most once, whatever the lengths say.
+    """
     places, offset = list[BlockPlace](), begin
-    while (found := read_frame(file, offset, end)) and found[0] == BLOCK and len(found[1]) >= _BLOCK.size:
-        inputs, rows = _BLOCK.unpack_from(found[1])[:2]
-        places.append(BlockPlace(offset, found[2], inputs, rows))
-        offset += found[2]
-    return places
+    while True:
+        block = read_frame(file, offset, end)
+        if block is not None and block[0] == BLOCK and len(block[1]) >= _MIN_BLOCK:
+            inputs, rows = _COUNTS.unpack_from(block[1])
+            places.append(BlockPlace(offset, block[2], inputs, rows))
+            offset += block[2]
+        elif past_damage and (size := _claimed_size(file, offset, end)):
+            offset += size
+        else:
+            return places
+
+
+def _claimed_size(file: BinaryIO, offset: int, end: int) -> int:
+    """Return the size of a damaged frame by its head; 0 if no block has that size, or it would not end by `end`."""
+    file.seek(offset)
+    head = file.read(_FRAME.size)
+    size = FRAME_BYTES + _FRAME.unpack(head)[1] if len(head) == _FRAME.size else 0
+    return size if FRAME_BYTES + _MIN_BLOCK <= size <= min(FRAME_BYTES + _MAX_BODY, end - offset) else 0
+
+
+def undecodable(where: str, error: CodesError) -> CodesError:
+    """Return the error of a block whose codes the entropy coder refused; its own error does not name the file."""
+    fix = "use another copy of the archive, and the model folder that made it"
+    return CodesError(f"{where}: the codes can't be decoded", found=reason(error), fix=fix)
 
 
 def inflate(data: bytes, most: int, bits: int) -> bytes:
-    """`data` decompressed. Raises ValueError if it is not one whole stream or comes to more than `most` bytes."""
+    """Decompress `data`. Raises ValueError if it is not one whole stream, or holds more than `most` bytes."""
     stream = zlib.decompressobj(bits)
     try:
         out = stream.decompress(data, most + 1)

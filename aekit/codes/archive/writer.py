@@ -16,20 +16,20 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-
-from aekit.codes.archive.container import BlockPlace, CodeBlock, Header, footer, inputs_per_block, scan
-from aekit.codes.archive.reader import U8, Archive
-from aekit.codes.archive.records import MAX_PATHS, pack, text_bytes
-from aekit.codes.entropy import encode
+from aekit.codes.archive.container import BLOCK, BlockPlace, Header, footer, frame, scan
+from aekit.codes.archive.layout import layout_of
+from aekit.codes.archive.reader import Archive
+from aekit.codes.archive.records import MAX_PATHS, text_bytes
 from aekit.codes.tables import read_tables
-from aekit.errors import CodesError, ShapeError
+from aekit.errors import CodesError
 from aekit.images.records import Record
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codes
+from aekit.model.grids import GridCodes
 from aekit.outputs.journal import Journal, journaled
 from aekit.outputs.marks import Mark, Written
 from aekit.outputs.places import settled
@@ -43,6 +43,14 @@ class _Sums(NamedTuple):
     """Inputs that the job has added; some of them may wait for their block to fill."""
 
 
+class _OpenBlock:
+    """Inputs that wait for their block to fill: codes of earlier calls of `add`, records, and how much they take."""
+
+    def __init__(self) -> None:
+        self.codes, self.records = list[Any](), list[Record]()
+        self.inputs = self.text = self.numbers = 0
+
+
 class ArchiveWriter:
     """Writes an archive to a file, in bounded memory.
 
@@ -52,13 +60,12 @@ class ArchiveWriter:
 
     def __init__(self, file: BinaryIO, bundle: Bundle, *, named: bool) -> None:
         self._file, self._bundle, self._named = file, bundle, named
-        self._tables = read_tables(bundle).tables
         self._header = Header.of(bundle, named=named)
-        self._limit = inputs_per_block(bundle.spec.code_dim)
-        self._places = list[BlockPlace]()
-        self._codes, self._records, self._inputs, self._text = list[U8](), list[Record](), 0, 0
+        self._layout = layout_of(bundle.spec, named=named)
+        self._layout.use(bundle, read_tables(bundle))
+        self._places, self._open = list[BlockPlace](), _OpenBlock()
         self._added = self._drop = 0
-        self._whole = self._whole_before = 0  # inputs in whole blocks, and those of the old archive
+        self._whole = self._whole_before = 0  # inputs in whole blocks, and how many of them the old archive has
         self._waiting = deque[tuple[int, int]]()  # (added, inputs) of marks that end in an unfinished block
         self._kept = 0
         self._failed = frozenset[tuple[str, str]]()
@@ -84,7 +91,8 @@ class ArchiveWriter:
             raise CodesError(str(old.path), expected=ours, found=theirs, fix="choose another --out")
         if not self._places:
             for place in old.places[:-1]:
-                self._write(old.block(place))
+                old.block(place)  # raises CodesError if its counts are wrong
+                self._write(frame(BLOCK, old.frame_of(place)), place.inputs, place.rows)
             for place in old.places[-1:]:
                 self.add(old.codes_of(place), old.records_of(place))
             self.count, self._added = len(old), 0
@@ -93,23 +101,21 @@ class ArchiveWriter:
         self.present_paths = frozenset(record.path for record in inputs if not record.error)
         self._failed = frozenset((record.path, record.error) for record in inputs if record.error)
 
-    def add(self, codes: Codes, records: Sequence[Record]) -> None:
-        """Append codes uint8 [k, code_dim] and the records of their inputs, failed ones included.
+    def add(self, codes: Codes | GridCodes, records: Sequence[Record]) -> None:
+        """Append codes uint8 [k, code_dim], or GridCodes, and the records of their inputs, failed ones included.
 
         `records` is empty where images have no paths. Raises ShapeError if the codes do not fit the records or the
-        model, CodesError if a path can't be a file's name.
+        model; CodesError if a path can't be a file's name, or a picture is too large.
         """
+        rows = sum(not record.error for record in records) if self._named else len(codes)
+        checked = self._layout.checked(codes, rows)
         # Each append tries a file that can't be read; the archive records the failure once.
         records = [record for record in records if not (record.error and (record.path, record.error) in self._failed)]
-        self._added += len(records) if self._named else len(codes)
-        codes, records = self._undropped(np.asarray(codes), records)
-        fitting = sum(not record.error for record in records) if self._named else len(codes)
-        if codes.dtype != np.uint8 or codes.shape != (fitting, self._bundle.spec.code_dim):
-            expected = f"uint8 [{fitting}, {self._bundle.spec.code_dim}]"
-            raise ShapeError("codes for an archive", expected=expected, found=f"{codes.dtype} {list(codes.shape)}")
-        begin = self._add_named(codes, records) if self._named else self._add_unnamed(codes)
-        self._codes.append(codes[begin:].copy())
-        self.count += len(codes)
+        self._added += len(records) if self._named else len(checked)
+        checked, records = self._undropped(checked, records)
+        begin = self._add_inputs(checked, records)
+        self._open.codes.append(self._layout.copied(checked[begin:]))
+        self.count += len(checked)
 
     def written(self, inputs: int, *, sync: bool) -> Written:
         """Return how far the archive goes, and bring it to the disk if `sync`.
@@ -149,59 +155,51 @@ class ArchiveWriter:
         self._drop = done - self._added
         return kept
 
-    def _undropped(self, codes: U8, records: Sequence[Record]) -> tuple[U8, Sequence[Record]]:
+    def _undropped(self, codes: Any, records: Sequence[Record]) -> tuple[Any, Sequence[Record]]:
+        """Return the codes and records without those that are in whole blocks of a resumed job."""
         drop = min(self._drop, len(records) if self._named else len(codes))
         self._drop -= drop
         rows = sum(not record.error for record in records[:drop]) if self._named else drop
         return codes[rows:], records[drop:]
 
-    def _add_named(self, codes: U8, records: Sequence[Record]) -> int:
-        """Add inputs that have records, and close each block that is full; return the first row of the open block."""
-        begin = row = 0
-        for record in records:
-            text = text_bytes(record)
-            if self._text + text > MAX_PATHS:
+    def _add_inputs(self, codes: Any, records: Sequence[Record]) -> int:
+        """Add inputs, and close each block that is full; return the first row of the block that is still open."""
+        layout, begin, row = self._layout, 0, 0
+        for record in records if self._named else repeat(None, len(codes)):
+            is_read = record is None or not record.error
+            text = 0 if record is None else text_bytes(record)
+            numbers = layout.numbers(codes, row) if is_read else 0
+            block = self._open
+            if block.inputs and (block.text + text > MAX_PATHS or block.numbers + numbers > layout.most_numbers):
+                begin, block = self._close(codes[begin:row], row), self._open
+            if record is not None:
+                block.records.append(record)
+            block.inputs, block.text, block.numbers = block.inputs + 1, block.text + text, block.numbers + numbers
+            row += is_read
+            if block.inputs == layout.most_inputs or block.numbers >= layout.most_numbers:
                 begin = self._close(codes[begin:row], row)
-            self._records.append(record)
-            self._inputs, self._text = self._inputs + 1, self._text + text
-            row += not record.error
-            if self._inputs == self._limit:
-                begin = self._close(codes[begin:row], row)
-        return begin
-
-    def _add_unnamed(self, codes: U8) -> int:
-        """Add inputs that have no records and one row each; the rest is as in `_add_named`."""
-        begin = 0
-        while begin < len(codes):
-            stop = min(begin + self._limit - self._inputs, len(codes))
-            self._inputs += stop - begin
-            if self._inputs < self._limit:
-                break
-            begin = self._close(codes[begin:stop], stop)
         return begin
 
     def finish(self) -> None:
         """Write the last block and the index, and bring the file to the disk."""
-        if self._inputs:
-            self._close(np.empty((0, self._bundle.spec.code_dim), np.uint8), 0)
+        if self._open.inputs:
+            self._close(None, 0)
         self._file.write(footer(self._places))
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def _close(self, codes: U8, row: int) -> int:
+    def _close(self, codes: Any, row: int) -> int:
         """Write the block that ends with `codes`, before `row`; return `row`, where the next block begins."""
-        whole = np.concatenate([*self._codes, codes])
-        records = pack(self._records) if self._named else b""
-        shape = (1, 1, self._bundle.spec.code_dim)
-        self._write(CodeBlock(self._inputs, len(whole), shape, encode(whole, self._tables), records))
-        self._codes, self._records, self._inputs, self._text = [], [], 0, 0
+        block, self._open = self._open, _OpenBlock()
+        whole = self._layout.joined(block.codes if codes is None else [*block.codes, codes])
+        self._write(self._layout.frame(block.inputs, whole, block.records), block.inputs, len(whole))
         return row
 
-    def _write(self, block: CodeBlock) -> None:
-        frame = block.to_bytes()
-        self._places.append(BlockPlace(self._file.tell(), len(frame), block.inputs, block.rows))
-        self._whole += block.inputs
-        self._file.write(frame)
+    def _write(self, whole: bytes, inputs: int, rows: int) -> None:
+        """Write the frame of a block."""
+        self._places.append(BlockPlace(self._file.tell(), len(whole), inputs, rows))
+        self._whole += inputs
+        self._file.write(whole)
         self._file.flush()
 
 
@@ -249,5 +247,3 @@ def staged_archive(
             if out.exists():
                 shutil.copymode(out, part)
             journal.finish(out)
-            if old is not None:
-                old.close()

@@ -1,10 +1,27 @@
-"""Networks: the encoder and decoder of an autoencoder, sized from the image and the code.
+"""Networks: the encoder and decoder of an autoencoder.
 
-x [n, C, H, W] in [0, 1] ── encode ──▶ z [n, D] ── decode ──▶ x_hat [n, C, H, W]
+x [n, C, H, W] in [0, 1] ── encode ──▶ z [n, D] ── decode ──▶ x_hat [n, C, H, W]             vector codes, one size
+x [n, C, H, W] in [0, 1] ── encode ──▶ z [n, h, w, K] ── decode ──▶ x_hat [n, C, h·S, w·S]   grid codes, any size
+
+The public names load on first use, so that the layouts can be read without the networks.
 """
 
-from aekit.training.networks.autoencoder import Autoencoder
-from aekit.training.networks.factory import MAX_WEIGHT_BYTES, check_size, make_network
-from aekit.training.networks.residual import components_wanted
+from typing import TYPE_CHECKING
+
+from aekit.lazy import lazily
+
+if TYPE_CHECKING:
+    from aekit.training.networks.autoencoder import Autoencoder
+    from aekit.training.networks.factory import MAX_WEIGHT_BYTES, check_size, components_wanted, make_network
 
 __all__ = ["MAX_WEIGHT_BYTES", "Autoencoder", "check_size", "components_wanted", "make_network"]
+
+_HOMES = {
+    "Autoencoder": "aekit.training.networks.autoencoder",
+    "MAX_WEIGHT_BYTES": "aekit.training.networks.factory",
+    "check_size": "aekit.training.networks.factory",
+    "components_wanted": "aekit.training.networks.factory",
+    "make_network": "aekit.training.networks.factory",
+}
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)

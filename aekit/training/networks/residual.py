@@ -19,7 +19,6 @@ from torch.nn.functional import gelu, linear, pad
 
 from aekit.errors import OptionError
 from aekit.pca import Pca
-from aekit.registry import NETWORKS
 from aekit.spec import Geometry
 from aekit.training.config import TrainConfig
 from aekit.training.networks.autoencoder import Foldable
@@ -200,11 +199,9 @@ def deviations(encoder: nn.Module, code_dim: int) -> Tensor | None:
     return pad(encoder.deviations, (0, code_dim - encoder.linear_dim), value=float(encoder.deviations[-1]))
 
 
-def components_wanted(config: TrainConfig, geometry: Geometry) -> int:
-    """Number of principal components of the training images that the network starts from; 0 if it uses none."""
-    if not NETWORKS[config.network].starts_as_pca:
-        return 0
-    return min(max(_COMPONENTS, 2 * config.code_dim), geometry.pixels, max(_MOST_BASIS // geometry.pixels, 1))
+def components_of_images(code_dim: int, geometry: Geometry) -> int:
+    """Number of principal components of the training images that the network starts from."""
+    return min(max(_COMPONENTS, 2 * code_dim), geometry.pixels, max(_MOST_BASIS // geometry.pixels, 1))
 
 
 def residual(
@@ -217,7 +214,7 @@ def residual(
     widths = config.hidden
     if not widths or len(set(widths)) != 1:
         raise OptionError("--hidden", expected="blocks of one width, such as 512,512", found=str(list(widths)))
-    basis = _Basis(principal, components_wanted(config, geometry), geometry)
+    basis = _Basis(principal, components_of_images(config.code_dim, geometry), geometry)
     image_shape = (geometry.channels, geometry.height, geometry.width)
     return (
         _Encoder(basis, config.code_dim, outputs, widths),

@@ -1,5 +1,6 @@
 """Objectives: what a network is trained to minimise. Each is a file of this package and an entry in aekit.registry."""
 
+import keyword
 from collections.abc import Mapping
 
 from aekit.errors import OptionError
@@ -8,19 +9,26 @@ from aekit.training.objectives.objective import Objective
 
 __all__ = ["OBJECTIVES", "Objective", "make_objective"]
 
-_RENAMED = {"lambda": "lambda_"}
-"""Field of the dataclass for each option whose name is a keyword of Python."""
 
-
-def make_objective(name: str, options: Mapping[str, str]) -> Objective:
+def make_objective(name: str, options: Mapping[str, str], *, grid: bool = False) -> Objective:
     """Make the objective that a user named. `options` are texts by option name.
 
-    Raises OptionError for an unknown objective, an unknown option, a text that is not of the option's type, or a
-    value out of range.
+    With `grid` it is the objective for grid codes, a GridObjective.
+
+    Raises OptionError for an unknown objective or one that does not suit grid codes, an unknown option, a text that is
+    not of the option's type, or a value out of range.
     """
     if name not in OBJECTIVES:
         raise OptionError("--objective", expected=" or ".join(OBJECTIVES), found=repr(name)[:80])
     entry = OBJECTIVES[name]
+    if grid and not entry.suits_grids:
+        suited = " or ".join(other for other, facts in OBJECTIVES.items() if facts.suits_grids)
+        raise OptionError(
+            "--objective",
+            expected=f"{suited} for pictures of any size",
+            found=name,
+            fix="choose one of them, or train at one size, for example --size 32x32",
+        )
     known = {option.name: option for option in entry.options}
     fields: dict[str, str | int | float] = {}
     for option, text in options.items():
@@ -29,9 +37,9 @@ def make_objective(name: str, options: Mapping[str, str]) -> Objective:
             raise OptionError(f"option {option!r}"[:80], expected=f"an option of {name} ({listed})")
         kind = type(known[option].default)
         try:
-            fields[_RENAMED.get(option, option)] = kind(text)
+            fields[f"{option}_" if keyword.iskeyword(option) else option] = kind(text)
         except ValueError:
             found = repr(text)[:80]
             raise OptionError(f"option {option!r}", expected=f"a {kind.__name__}", found=found) from None
-    objective: Objective = entry.load()(**fields)
+    objective: Objective = entry.load(grid=grid)(**fields)
     return objective

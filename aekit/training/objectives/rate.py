@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from aekit.errors import OptionError
+from aekit.spec import MAX_CODE_DIM
 from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
 _COMPONENTS = 3
@@ -33,7 +34,7 @@ _STEPS = 4.0
 _FEWEST_STEPS = 0.25
 """Least initial number of grid steps in a latent of 1. With fewer, all latents of a dimension would round to 0, and the
 dimension would learn nothing."""
-_LEVELS = 256
+LEVELS = 256
 """Number of values of a code. Latents outside the range are clipped, in training and in the exported graph."""
 _RARE = 2.0**-30
 """Least probability that the cost uses. Smaller ones are lost in the difference of two float32 sigmoids."""
@@ -48,8 +49,10 @@ _STEER = 40.0
 """Speed of steering. If the size is wrong by the factor f, λ changes by f**(_STEER · s) over the share s of a run."""
 _MOST_CHANGE = 0.1
 """Largest change of log λ in one call of `steer`."""
-_OVER = 4
-"""Penalty on weights whose codes are too large: a size f times the requested one multiplies the error by f**_OVER."""
+MOST_BYTES = 2**24
+"""Largest size of a code that may be asked for, in bytes."""
+OVER = 4
+"""Penalty on weights whose codes are too large: a size f times the requested one multiplies the error by f**OVER."""
 
 
 class LatentModel(nn.Module):
@@ -71,10 +74,14 @@ class LatentModel(nn.Module):
 
     def steps(self, z: Tensor) -> Tensor:
         """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
-        return (z * self.scale).clamp(-_LEVELS // 2, _LEVELS // 2 - 1)
+        return (z * self.scale).clamp(-LEVELS // 2, LEVELS // 2 - 1)
 
     def bits(self, steps: Tensor) -> Tensor:
-        """Return the mean bits per image of latents [n, D] in grid steps, a scalar.
+        """Return the mean bits per image of latents [n, D] in grid steps, a scalar."""
+        return self.bits_of_each(steps).sum() / len(steps)
+
+    def bits_of_each(self, steps: Tensor) -> Tensor:
+        """Return the bits of each number of latents […, D] in grid steps, […, D].
 
         The probability of a number is the mixture's mass in the interval of one step around it.
         """
@@ -83,7 +90,7 @@ class LatentModel(nn.Module):
         narrow = (-self.log_widths).exp()
         interval = ((0.5 - away) * narrow).sigmoid() - ((-0.5 - away) * narrow).sigmoid()
         probability = (interval * self.shares.softmax(-1)).sum(-1)
-        return -probability.clamp(min=_RARE).log2().sum() / len(steps)
+        return -probability.clamp(min=_RARE).log2()
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,13 @@ class Rate(Objective):
             raise OptionError("lambda and bytes", expected="one of them", found=f"{self.lambda_:g} and {self.bytes:g}")
         if self.lambda_ and not 1e-8 <= self.lambda_ <= 10:
             raise OptionError("lambda", expected="1e-08 to 10, such as 0.0005", found=f"{self.lambda_:g}")
-        if self.bytes and not 0.1 <= self.bytes <= 65536:
-            raise OptionError("bytes", expected="0.1 to 65536 per image", found=f"{self.bytes:g}")
+        if self.bytes and not 0.1 <= self.bytes <= MOST_BYTES:
+            raise OptionError("bytes", expected=f"0.1 to {MOST_BYTES:,} per image", found=f"{self.bytes:g}")
 
     @property
     def suggested_code_dim(self) -> int | None:
         """Numbers in a code for the requested size, about two to four bits each; None if no size is requested."""
-        return max(4, math.ceil(_NUMBERS * self.bytes)) if self.bytes else None
+        return min(max(4, math.ceil(_NUMBERS * self.bytes)), MAX_CODE_DIM) if self.bytes else None
 
     @property
     def bytes_asked(self) -> float | None:
@@ -129,17 +136,17 @@ class Rate(Objective):
             return LatentModel(torch.full((code_dim,), _STEPS), weight)
         # A step Δ adds Δ²/12 to the squared error of a coefficient and log2(1/Δ) to its bits. At the best step the
         # derivatives of the two parts of the cost cancel: λ · 255² · Δ²/6 = channels · log2(e).
-        slope = 6 * channels * math.log2(math.e) / 255**2
-        step = _step_of_size(8 * self.bytes, deviations) if self.bytes else math.sqrt(slope / weight)
+        slope = slope_of(channels)
+        step = step_of_size(8 * self.bytes, deviations) if self.bytes else math.sqrt(slope / weight)
         return LatentModel((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
 
     def code_scale(self, network: Network) -> Tensor:
         """Return the number of grid steps in a latent of 1, [D]: one step is one code unit."""
-        return _model(network).scale.detach()
+        return model_of(network).scale.detach()
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """Return the cost of a batch: bits of the noisy latent, error of the rounded latent."""
-        model = _model(network)
+        model = model_of(network)
         steps = model.steps(network.features(x))
         noise = torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
         rounded = steps + (steps.round() - steps).detach()
@@ -153,9 +160,12 @@ class Rate(Objective):
         """
         if not self.bytes:
             return
-        model = _model(network)
-        steps = model.steps(network.features(x)).round()
-        target_bits, bits = 8 * _AIM * self.bytes, model.bits(steps)
+        model = model_of(network)
+        self.move_lambda(model, model.bits(model.steps(network.features(x)).round()), share)
+
+    def move_lambda(self, model: LatentModel, bits: Tensor, share: float) -> None:
+        """Move λ towards the requested size. `bits` are the mean bits of held-out images now, a scalar."""
+        target_bits = 8 * _AIM * self.bytes
         change = _STEER * share * (target_bits / bits.clamp(min=target_bits / 8)).log()
         model.log_lambda.add_(change.clamp(-_MOST_CHANGE, _MOST_CHANGE))
 
@@ -166,20 +176,25 @@ class Rate(Objective):
         is λ. `loss` ranks weights: it is the cost or, if a size is requested, the error with a penalty for codes that
         are too large.
         """
-        model = _model(network)
+        model = model_of(network)
         steps = model.steps(network.features(x))
         rounded = steps.round()
         error, bits = clipped_mse(network.decode(rounded / model.scale), x), model.bits(rounded)
         noise = torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
         loss = _cost(model, bits, error, x)
         if self.bytes:
-            loss = error * (bits / (8 * self.bytes)).clamp(min=1) ** _OVER
+            loss = error * (bits / (8 * self.bytes)).clamp(min=1) ** OVER
         noisy = float(model.bits(steps + noise)) / 8
         figures = {"mse": float(error), "bytes": float(bits) / 8, "noisy_bytes": noisy, "loss": float(loss)}
         return {**figures, "lambda": float(model.log_lambda.exp())}
 
 
-def _step_of_size(bits: float, deviations: Tensor) -> float:
+def slope_of(channels: int) -> float:
+    """Return λ times the square of the step that is best for it, for pixels in [0, 1] of so many channels."""
+    return 6 * channels * math.log2(math.e) / 255**2
+
+
+def step_of_size(bits: float, deviations: Tensor) -> float:
     """Return the step, approximately, at which independent Gaussians with these deviations, [D], take `bits` bits."""
     steps = torch.logspace(-4, 4, 801, dtype=torch.float64)[:, None]
     # The bits of one Gaussian: log2(deviation / step · √(2πe)) for fine steps, falling to 0 for coarse steps.
@@ -191,5 +206,6 @@ def _cost(model: LatentModel, bits: Tensor, error: Tensor, x: Tensor) -> Tensor:
     return bits / x[0, 0].numel() + model.log_lambda.exp() * 255**2 * error
 
 
-def _model(network: Network) -> LatentModel:
+def model_of(network: Network) -> LatentModel:
+    """Return the network's model of latents."""
     return cast(LatentModel, network.learned)

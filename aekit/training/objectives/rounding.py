@@ -44,6 +44,27 @@ def clipped_mse_inside(x_hat: Tensor, x: Tensor, inside: Tensor) -> Tensor:
     return total
 
 
+def errors_inside(x_hat: Tensor, x: Tensor, inside: Tensor) -> Tensor:
+    """Mean squared error of each picture over its pixels, [n]. Arguments are those of clipped_mse_inside."""
+    squares = (x_hat.clamp(0, 1) - x).square() * inside
+    return squares.sum((1, 2, 3)) / (inside.sum((1, 2, 3)) * x.shape[1])
+
+
+def repeat_edges(x: Tensor, inside: Tensor) -> Tensor:
+    """Replace pixels outside pictures by the nearest pixel inside, as padding does.
+
+    x is [n, C, H, W]; `inside` is [n, 1, H, W]. The pixels inside each picture form a rectangle.
+    """
+    for axis in (2, 3):
+        line = inside[:, 0].amax(4 - axis) > 0  # over the other axis: [n, H], then [n, W]
+        places = torch.arange(line.shape[1], device=x.device)
+        first, last = line.int().argmax(1), line.shape[1] - 1 - line.flip(1).int().argmax(1)
+        nearest = torch.minimum(torch.maximum(places, first[:, None]), last[:, None])
+        index = nearest[:, None, :, None] if axis == 2 else nearest[:, None, None, :]
+        x = x.gather(axis, index.expand(x.shape))
+    return x
+
+
 def bits_per_pixel(bits: Tensor, inside: Tensor) -> Tensor:
     """Bits a pixel inside pictures; `bits` are a mean over the n pictures of `inside` [n, 1, H, W]."""
     return torch.as_tensor(bits * len(inside) / inside.sum())

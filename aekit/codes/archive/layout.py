@@ -1,0 +1,92 @@
+"""Layouts: how the blocks of an archive hold codes. Vector codes have one, grid codes another."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from aekit.codes.archive.columns import Numbers
+from aekit.codes.archive.grid_blocks import GridLayout
+from aekit.codes.archive.vector_blocks import VectorLayout
+from aekit.codes.tables import ModelTables
+from aekit.images.records import Record
+from aekit.model.bundle import Bundle
+from aekit.spec import ModelSpec
+
+
+class Block(Protocol):
+    """The content of a block, still coded."""
+
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def codes(self) -> bytes:
+        """The bytes that hold the codes."""
+        ...
+
+    @property
+    def names(self) -> bytes:
+        """The bytes that hold the records, or sizes."""
+        ...
+
+
+class Layout(Protocol):
+    """Writes and reads the blocks of an archive. Codes are arrays uint8 [n, code_dim], or GridCodes."""
+
+    most_inputs: int
+    """Largest number of inputs of a block."""
+    most_numbers: int
+    """Largest number of numbers in the codes of a block, unless one code has more."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `use` was called."""
+        ...
+
+    def use(self, bundle: Bundle, tables: ModelTables) -> None:
+        """Code and decode with this model. Until then only records can be read."""
+        ...
+
+    def checked(self, codes: Any, rows: int) -> Any:
+        """Return `codes` if they are the codes of so many images.
+
+        Raises ShapeError if not, CodesError for a picture that is too large for an archive.
+        """
+        ...
+
+    def numbers(self, codes: Any, row: int) -> int:
+        """Return how many of `most_numbers` the code of a row takes."""
+        ...
+
+    def copied(self, codes: Any) -> Any:
+        """Return a copy of the codes, which the caller may change or free."""
+        ...
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return the codes of all parts."""
+        ...
+
+    def frame(self, inputs: int, codes: Any, records: Sequence[Record]) -> bytes:
+        """Return the frame of a block of so many inputs."""
+        ...
+
+    def block(self, body: bytes, where: str) -> Block:
+        """Read the body of a block's frame. Raises CodesError if it does not fit the archive."""
+        ...
+
+    def sizes(self, block: Any, where: str) -> list[tuple[int, int]]:
+        """Return (height, width) of the images of a block as they were encoded. Raises CodesError if damaged."""
+        ...
+
+    def records(self, block: Any, where: str) -> list[Record]:
+        """Return the records of the inputs of a block. Raises CodesError if they are damaged."""
+        ...
+
+    def codes(self, block: Any, where: str, rows: Numbers | None = None) -> Any:
+        """Decode the codes of a block, or of its ascending `rows`. Raises CodesError if they are damaged."""
+        ...
+
+
+def layout_of(spec: ModelSpec, *, named: bool) -> Layout:
+    """Return the layout of an archive of this model's codes. `named` says whether images have paths."""
+    return cast(Layout, GridLayout(spec, named=named) if spec.is_grid else VectorLayout(spec, named=named))

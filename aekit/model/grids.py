@@ -1,0 +1,240 @@
+"""Grid codes of pictures of any sizes. How graphs are run on such pictures: in groups of one size, and in tiles.
+
+pictures ─ repeat edges to the stride ─ group by padded size ─▶ encoder ─▶ codes [h, w, K]
+codes ─ group by shape ─▶ decoder ─▶ whole blocks ─ crop ─▶ pictures
+
+A picture of more than WHOLE_PIXELS is run in tiles of at most TILE_PIXELS a side, so that memory is bounded. A tile
+gets a margin, the halo, that holds everything its inner part depends on. So a code does not depend on the tiling.
+
+Groups and tiles are independent runs of a graph. A codec of several parallel batches runs several of them at a time.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from aekit.errors import ShapeError
+from aekit.images.decode import Pixels
+from aekit.spec import GridGeometry
+
+Array = npt.NDArray[Any]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+Task = Callable[[], None]
+"""One run of a graph, and the writing of its results to their places."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How a graph is run."""
+
+    run: Callable[[Array, Array], None]
+    """Runs the graph on a batch [n, …] and writes its output into an array [n, …]."""
+    each: Callable[[Sequence[Task]], None]
+    """Does all tasks, several at a time if the codec computes several batches in parallel."""
+    parallel: int
+    """Number of tasks that `each` does at a time."""
+    batch_size: int
+    """Largest number of pictures in one run."""
+
+
+RUN_PIXELS = 2**20
+"""Largest number of pixels in one run of a graph, unless one picture has more."""
+WHOLE_PIXELS = 2**21
+"""Largest number of pixels of a picture that is not cut into tiles."""
+TILE_PIXELS = 1024
+"""Pixels on each side of a tile, without its margin."""
+
+
+@dataclass(frozen=True)
+class GridCodes(Sequence[Array]):
+    """The codes of pictures of any sizes. A slice of it is a GridCodes too.
+
+    Raises ShapeError if a code is no array [h, w, K] of uint8 or floats, a size is no two numbers of 1 or more, or the
+    numbers of codes and sizes differ.
+    """
+
+    codes: tuple[Array, ...]
+    """For each picture its code, [h, w, K]."""
+    sizes: tuple[Size, ...]
+    """For each picture (height, width) in pixels as it was encoded."""
+
+    def __post_init__(self) -> None:
+        if len(self.codes) != len(self.sizes):
+            raise ShapeError("codes", expected=f"{len(self.sizes)}, as many as sizes", found=str(len(self.codes)))
+        for code in self.codes:
+            if code.ndim != 3 or code.dtype.kind not in "uf":
+                expected = "[h, w, K] of uint8 or floating point"
+                raise ShapeError("a grid code", expected=expected, found=f"{list(code.shape)} of {code.dtype}")
+        for size in self.sizes:
+            if len(size) != 2 or not all(side >= 1 for side in size):
+                raise ShapeError("a picture's size", expected="height and width of 1 or more", found=str(size)[:80])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> "GridCodes": ...
+    def __getitem__(self, index: int | slice) -> "Array | GridCodes":
+        return GridCodes(self.codes[index], self.sizes[index]) if isinstance(index, slice) else self.codes[index]
+
+    def __add__(self, other: "GridCodes") -> "GridCodes":
+        """Return the codes of both, this one's first."""
+        return GridCodes(self.codes + other.codes, self.sizes + other.sizes)
+
+    @classmethod
+    def none(cls) -> "GridCodes":
+        """Return the codes of no picture."""
+        return cls((), ())
+
+    def rows(self) -> Array:
+        """Return the numbers of all places, [Σ h · w, K], picture by picture and row by row."""
+        if not self.codes:
+            return np.empty((0, 0), np.uint8)
+        return np.concatenate([code.reshape(-1, code.shape[2]) for code in self.codes])
+
+
+def encode_grids(
+    pictures: Sequence[Pixels], geometry: GridGeometry, code_dim: int, dtype: str, runs: Runs
+) -> GridCodes:
+    """Encode pictures uint8 [H, W, C] of any sizes to codes of `dtype`, in their order. `runs` runs the encoder."""
+    codes: list[Array] = [np.empty((*geometry.code_shape(*picture.shape[:2]), code_dim), dtype) for picture in pictures]
+    tasks: list[Task] = []
+    for rows in _groups([geometry.padded(*picture.shape[:2]) for picture in pictures], runs):
+        if _is_tiled(geometry.padded(*pictures[rows[0]].shape[:2])):
+            for row in rows:
+                tiles = _tiles(codes[row].shape, geometry, geometry.encoder_halo)
+                tasks += [partial(_encode_tile, pictures[row], codes[row], tile, geometry, runs) for tile in tiles]
+        else:
+            parts = [pictures[row] for row in rows], [codes[row] for row in rows]
+            tasks.append(partial(_encode_group, *parts, geometry, runs))
+    runs.each(tasks)
+    return GridCodes(tuple(codes), tuple((picture.shape[0], picture.shape[1]) for picture in pictures))
+
+
+def decode_grids(codes: GridCodes, geometry: GridGeometry, runs: Runs) -> list[Pixels]:
+    """Decode codes to pictures uint8 [H, W, C] of their sizes, in their order. `runs` runs the decoder.
+
+    Raises ShapeError if a code's shape does not belong to its picture's size.
+    """
+    for code, size in zip(codes.codes, codes.sizes, strict=True):
+        if code.shape[:2] != geometry.code_shape(*size):
+            expected = f"{geometry.code_shape(*size)} places for {size[0]}x{size[1]} pixels"
+            raise ShapeError("a grid code", expected=expected, found=str(code.shape[:2]))
+    pictures: list[Pixels] = [np.empty((*size, geometry.channels), np.uint8) for size in codes.sizes]
+    tasks: list[Task] = []
+    for rows in _groups([geometry.padded(*size) for size in codes.sizes], runs):
+        if _is_tiled(geometry.padded(*codes.sizes[rows[0]])):
+            for row in rows:
+                tiles = _tiles(codes[row].shape, geometry, geometry.decoder_halo)
+                tasks += [partial(_decode_tile, codes[row], pictures[row], tile, geometry, runs) for tile in tiles]
+        else:
+            parts = [codes[row] for row in rows], [pictures[row] for row in rows]
+            tasks.append(partial(_decode_group, *parts, geometry, runs))
+    runs.each(tasks)
+    return pictures
+
+
+def _encode_group(pictures: list[Pixels], codes: list[Array], geometry: GridGeometry, runs: Runs) -> None:
+    """Encode pictures of one padded size into `codes`."""
+    padded = np.stack([_padded(picture, geometry) for picture in pictures])
+    out = np.empty((len(codes), *codes[0].shape), codes[0].dtype)
+    runs.run(padded, out)
+    for place, code in zip(codes, out, strict=True):
+        place[...] = code
+
+
+def _decode_group(codes: list[Array], pictures: list[Pixels], geometry: GridGeometry, runs: Runs) -> None:
+    """Decode codes of one shape into `pictures`."""
+    height, width = (side * geometry.stride for side in codes[0].shape[:2])
+    out = np.empty((len(codes), height, width, geometry.channels), np.uint8)
+    runs.run(np.stack(codes), out)
+    for place, picture in zip(pictures, out, strict=True):
+        place[...] = picture[: place.shape[0], : place.shape[1]]
+
+
+def _groups(sizes: Sequence[Size], runs: Runs) -> Iterator[list[int]]:
+    """Yield the places of pictures of one padded size, as many as one run takes: about RUN_PIXELS of pixels.
+
+    Pictures of one size are spread over the parallel runs.
+    """
+    by_size: dict[Size, list[int]] = {}
+    for row, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(row)
+    for (height, width), rows in by_size.items():
+        most = max(1, min(runs.batch_size, RUN_PIXELS // (height * width), -(-len(rows) // runs.parallel)))
+        for start in range(0, len(rows), most):
+            yield rows[start : start + most]
+
+
+def _padded(picture: Pixels, geometry: GridGeometry) -> Pixels:
+    """Repeat the last row and column until both sides are multiples of the stride, as the encoder itself does."""
+    height, width = picture.shape[:2]
+    rows, columns = geometry.padded(height, width)
+    if (rows, columns) == (height, width):
+        return picture
+    return np.pad(picture, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge")
+
+
+def _is_tiled(size: tuple[int, ...]) -> bool:
+    return size[0] * size[1] > WHOLE_PIXELS
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A part of a side of a code, in places: the inner part, and the part with its margin."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def inner(self) -> slice:
+        """The inner part, within the part with its margin."""
+        return slice(self.start - self.first, self.stop - self.first)
+
+
+_Tile = tuple[_Span, _Span]
+"""A tile of a code: its rows and its columns."""
+
+
+def _spans(places: int, tile: int, halo: int) -> list[_Span]:
+    """Divide a side of so many places evenly into spans of at most `tile` places, with margins of `halo`."""
+    count = -(-places // tile)
+    borders = [places * number // count for number in range(count + 1)]
+    return [
+        _Span(start, stop, max(start - halo, 0), min(stop + halo, places))
+        for start, stop in itertools.pairwise(borders)
+    ]
+
+
+def _tiles(shape: tuple[int, ...], geometry: GridGeometry, halo: int) -> list[_Tile]:
+    most = max(TILE_PIXELS // geometry.stride, 1)
+    return list(itertools.product(_spans(shape[0], most, halo), _spans(shape[1], most, halo)))
+
+
+def _encode_tile(picture: Pixels, code: Array, tile: _Tile, geometry: GridGeometry, runs: Runs) -> None:
+    (row, column), stride = tile, geometry.stride
+    # The last tiles may be cut off by the picture's edges, which the encoder repeats.
+    part = picture[row.first * stride : row.last * stride, column.first * stride : column.last * stride]
+    out = np.empty((1, row.last - row.first, column.last - column.first, code.shape[2]), code.dtype)
+    runs.run(part[None], out)
+    code[row.start : row.stop, column.start : column.stop] = out[0, row.inner, column.inner]
+
+
+def _decode_tile(code: Array, picture: Pixels, tile: _Tile, geometry: GridGeometry, runs: Runs) -> None:
+    (row, column), stride = tile, geometry.stride
+    part = code[row.first : row.last, column.first : column.last]
+    out = np.empty((1, part.shape[0] * stride, part.shape[1] * stride, picture.shape[2]), np.uint8)
+    runs.run(part[None], out)
+    place = picture[row.start * stride : row.stop * stride, column.start * stride : column.stop * stride]
+    inner = out[0, row.inner.start * stride :, column.inner.start * stride :]
+    place[...] = inner[: place.shape[0], : place.shape[1]]

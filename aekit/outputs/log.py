@@ -44,7 +44,10 @@ class Log:
     """Bytes of the whole lines."""
 
     def take(self, entry: dict[str, Any], size: int) -> None:
-        """Take over what a line of `size` bytes says. Raises TypeError, ValueError or KeyError if it is malformed."""
+        """Take over what a line of `size` bytes says.
+
+        Raises ArithmeticError, TypeError, ValueError or KeyError if it is malformed.
+        """
         if "pid" in entry:
             self.inodes.add(int(entry["inode"]))
         if "anew" in entry:
@@ -88,7 +91,7 @@ def read_log(file: int) -> Log:
                 break
             try:
                 log.take(entry, len(line))
-            except (TypeError, ValueError, KeyError):
+            except (ArithmeticError, TypeError, ValueError, KeyError):
                 break
     return log
 

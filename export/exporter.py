@@ -7,26 +7,30 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import onnx
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aekit._version import __version__
-from aekit.codes.entropy import FrequencyTables
+from aekit.codes.entropy import U8, FrequencyTables
 from aekit.codes.tables import MAX_TABLES_DIM, pack_tables
 from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
+from aekit.exporting.entropy_models import bits_per_pixel, check_entropy, fit_entropy_models
 from aekit.exporting.graphs import (
     OPSET,
     CodeUnits,
     DecoderGraph,
     EncoderGraph,
-    check_dimensions,
-    export_graph,
+    Graphs,
+    Nearest,
     finish_graph,
+    fp32_graphs,
 )
 from aekit.exporting.parity import VariantCost, fastest, measure_parity, measure_variant, psnr_loss
-from aekit.exporting.quantize import CALIBRATED_ON, VARIANTS, make_variant
+from aekit.exporting.quantize import VARIANTS, make_variant
+from aekit.exporting.rounding import choose_rounding
+from aekit.exporting.samples import GridSamples, Samples, samples_of, to_floats
 from aekit.images.decode import Pixels
 from aekit.model.bundle import MANIFEST, Bundle, write_bundle
 from aekit.model.codec import Codec
@@ -39,29 +43,38 @@ from aekit.spec import ModelSpec
 from aekit.training.checkpoint import Run
 from aekit.training.data import TrainingData
 from aekit.training.networks import Autoencoder
+from aekit.training.objectives.grid import GridObjective
+from aekit.training.pictures import PictureData
 from aekit.training.trainer import load_network
 
-Graphs = dict[str, onnx.ModelProto]
-"""The two graphs of a model by role: encoder and decoder."""
-_BATCH = 1000
-_NOISE_IMAGES = 256
-"""Number of training images on which the rounding noise of latents is measured."""
+_ROUNDED_ON = 32
+"""Number of validation pictures that choose the rounding of grid codes, about."""
 
 
-def export_run(run: Run, data: TrainingData, out: Path, *, variant: str = "fp32", overwrite: bool = False) -> Bundle:
+def export_run(
+    run: Run,
+    data: TrainingData | PictureData,
+    out: Path,
+    *,
+    variant: str = "fp32",
+    entropy: str = "auto",
+    overwrite: bool = False,
+) -> Bundle:
     """Export the weights of `run` to the model folder `out`. After an error, nothing is left at `out`.
 
     Args:
         run: the run folder.
         data: the images of the run. Training images calibrate int8, and the code units unless training fixed them.
-            All figures are measured on validation images.
+            All figures are measured on validation images. Of pictures of any size only a part is looked at; see
+            aekit.exporting.samples.
         out: model folder to write.
         variant: precision: fp32, fp16, int8, or auto, which keeps the variant that is fastest on this machine's CPU
             and costs at most MOST_AUTO_DB.
+        entropy: entropy model of grid codes: static tables, a context model, or auto, which keeps the smaller one.
         overwrite: replace a model folder at `out`.
 
     Raises:
-        OptionError: `variant` is unknown.
+        OptionError: `variant` or `entropy` is unknown.
         ParityError: the graphs differ too much from torch, or a variant differs too much from fp32.
         OutputExists: `out` is taken.
         OutputError: `out` can't be written.
@@ -70,45 +83,98 @@ def export_run(run: Run, data: TrainingData, out: Path, *, variant: str = "fp32"
     """
     if variant not in (*VARIANTS, "auto"):
         raise OptionError("--variant", expected=f"auto or one of {', '.join(VARIANTS)}", found=repr(variant)[:80])
+    check_entropy(entropy)
+    samples = samples_of(data)
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as beside:
         scratch = Path(beside)
         network = load_network(run)
         folded = network.folded()
-        latents = _latents(network, data.train)
-        scale = network.objective.code_scale(network)
-        if scale is None:
-            units = CodeUnits.calibrated(latents, rounding_noise(network, folded, data.train[:_NOISE_IMAGES]))
-        else:
-            units = CodeUnits.on_grid(scale)
+        latents = samples.latents(network)
+        units = _code_units(network, folded, latents, samples)
+        rounding, rounding_facts = _rounding(network, units, latents, samples)
         spec = run.config.spec(run.geometry)
-        model_id = identity(spec, run.config.options, {**network.state_dict(), **units.state_dict()})
-        fp32 = _fp32_graphs(folded, units, spec)
+        learned = {**network.state_dict(), **units.state_dict(), **rounding.state_dict()}
+        model_id = identity(spec, run.config.options, learned)
+        fp32 = fp32_graphs(folded, units, spec, rounding)
         codec = _write(scratch / "fp32", "fp32", fp32, spec, model_id, {})
-        parity = measure_parity(EncoderGraph(network, units), DecoderGraph(network, units), codec, data.validation)
+        torch_graphs = EncoderGraph(network, units, rounding), DecoderGraph(network, units)
+        parity = measure_parity(*torch_graphs, codec, samples.groups())
 
         made, measured = {"fp32": fp32}, dict[str, VariantCost]()
         for name in _variants_to_make(variant):
-            made[name] = _variant_graphs(fp32, name, data.train, codec)
+            made[name] = _variant_graphs(fp32, name, samples.typical(), codec)
             smaller = _write(scratch / name, name, made[name], spec, model_id, {})
-            measured[name] = measure_variant(codec, smaller, data.validation)
+            measured[name] = measure_variant(codec, smaller, samples.compared())
             if variant != "auto":
                 measured[name].check(name)
         kept = fastest(measured) if variant == "auto" else variant
         shipped = Codec.load(scratch / kept, provider="cpu")
         facts: dict[str, Any] = {
             "made_by": f"aekit {__version__}, torch {torch.__version__}, opset {OPSET}",
-            "training": {**data.facts(), "run_id": run.run_id, "pca_mse": _pca_mse(run, data)},
-            "latent": _latent_gaussian(network, units, latents).to_dict(),
+            "training": {**data.facts(), "run_id": run.run_id},
             "parity": parity.to_dict(),
-            "validation": storage_cost(shipped, data.validation),
+            "validation": storage_cost(shipped, samples.validation()),
+            **rounding_facts,
         }
+        if isinstance(data, PictureData):
+            work = zip(("encoder", "decoder"), run.config.layout.kmac(data.geometry.channels), strict=True)
+            facts["kmac_per_pixel"] = {role: round(kmac, 2) for role, kmac in work}
+        else:
+            facts["training"]["pca_mse"] = _pca_mse(run, data)
+            facts["latent"] = _latent_gaussian(network, units, latents).to_dict()
         if measured:
             facts["variants"] = {name: cost.to_dict() for name, cost in measured.items()}
-        if spec.code_dim <= MAX_TABLES_DIM:
-            # An archive stores codes of the exported graph, so the tables are fitted to that graph's codes.
-            facts["tables"] = pack_tables(FrequencyTables.fit(shipped.encode(data.train, "uint8")))
+        # An archive stores codes of the exported graph, so its entropy models are fitted to that graph's codes.
+        if isinstance(samples, GridSamples):
+            held_out = samples.held_out
+            pixels = sum(picture.shape[0] * picture.shape[1] for picture in held_out)
+            facts |= fit_entropy_models(_grids(shipped, samples.train), _grids(shipped, held_out), pixels, entropy)
+            facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
+        elif spec.code_dim <= MAX_TABLES_DIM:
+            facts["tables"] = pack_tables(FrequencyTables.fit(samples.codes(shipped)))
         _write(folder, kept, made[kept], spec, model_id, facts)
     return Bundle.read(out)
+
+
+def _code_units(network: Autoencoder, folded: Autoencoder, latents: Tensor, samples: Samples) -> CodeUnits:
+    """Return the map to code units: training's own grid, or one calibrated on `latents` [m, D] of training images."""
+    scale = network.objective.code_scale(network)
+    if scale is not None:
+        return CodeUnits.on_grid(scale)
+    return CodeUnits.calibrated(latents, rounding_noise(network, folded, samples.few()))
+
+
+@torch.no_grad()
+def _rounding(
+    network: Autoencoder, units: CodeUnits, latents: Tensor, samples: Samples
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return how codes are rounded, and the facts of the choice for model.json.
+
+    Where training counted bits, validation pictures choose among the ways to round, by training's own cost.
+    `latents` [m, D] are those of training images, in the network's units.
+    """
+    objective = network.objective
+    weight = objective.error_weight(network) if isinstance(objective, GridObjective) else None
+    if weight is None or not isinstance(samples, GridSamples) or not isinstance(objective, GridObjective):
+        return Nearest(), {}
+    pictures = samples.held_out[:: len(samples.held_out) // _ROUNDED_ON + 1]
+    decoder = DecoderGraph(network, units)
+
+    def squared_error(index: int, code: Tensor) -> float:
+        picture = pictures[index]
+        decoded = decoder(code[None].float())[0].numpy()[: picture.shape[0], : picture.shape[1]]
+        return mse(picture[None], decoded[None]) * picture.shape[0] * picture.shape[1]
+
+    rounding, tried = choose_rounding(
+        units(latents),
+        [units(network.encode(to_floats(picture[None])))[0] for picture in pictures],
+        squared_error,
+        sum(picture.shape[0] * picture.shape[1] for picture in pictures),
+        weight,
+        objective.dead_zone,
+    )
+    best = min(tried, key=lambda trial: trial.cost)
+    return rounding, {"rounding": {**vars(best), "tried": [vars(trial) for trial in tried]}}
 
 
 def _variants_to_make(variant: str) -> tuple[str, ...]:
@@ -120,23 +186,9 @@ def _variants_to_make(variant: str) -> tuple[str, ...]:
     return (variant,)
 
 
-def _fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec) -> Graphs:
-    """Build both graphs of a network in fp32. Raises ParityError if a graph has a fixed batch size."""
-    image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
-    models = {
-        "encoder": export_graph(EncoderGraph(network, units), image, ["image"], ["latent", "code"]),
-        "decoder": export_graph(DecoderGraph(network, units), torch.zeros(2, spec.code_dim), ["latent"], ["image"]),
-    }
-    for model in models.values():
-        check_dimensions(model, spec.fixed, spec.code_dim)
-    return models
-
-
 def _variant_graphs(fp32: Graphs, variant: str, images: Pixels, codec: Codec) -> Graphs:
     """Make both graphs in reduced precision. The encoder is calibrated on images, the decoder on their fp32 latents."""
-    # Calibration images are spread over the whole set: the first images of a folder may all be of one class.
-    spread = images[:: max(len(images) // CALIBRATED_ON, 1)][:CALIBRATED_ON]
-    inputs = {"encoder": spread, "decoder": codec.encode(spread)}
+    inputs = {"encoder": images, "decoder": codec.encode(images)}
     return {role: make_variant(model, variant, inputs[role]) for role, model in fp32.items()}
 
 
@@ -169,14 +221,14 @@ def identity(spec: ModelSpec, options: dict[str, str], weights: dict[str, Tensor
     return digest.hexdigest()[:16]
 
 
-def storage_cost(codec: Codec, images: Pixels) -> dict[str, float | None]:
-    """Measure reconstructions of images uint8 [n, H, W, C], with pixels in [0, 1].
+def storage_cost(codec: Codec, images: Pixels | list[Pixels]) -> dict[str, Any]:
+    """Measure reconstructions of images uint8 [n, H, W, C], or of a list of pictures, with pixels in [0, 1].
 
     `mse` and `psnr` (dB; None if the error is 0) are the headline figures. They belong to uint8 codes if the objective
-    stores only those, else to float32 latents. `mse_float_latents` and `mse_uint8_codes` are the errors of both.
-    `uint8_cost_db` is the PSNR that rounding to uint8 codes loses, in dB.
+    stores only those, else to float32 latents. `mse_float_latents` and `mse_uint8_codes` are the errors of both, as
+    means over images. `uint8_cost_db` is the PSNR that rounding to uint8 codes loses, in dB.
     """
-    exact, stored = (mse(images, codec.reconstruct(images, dtype)) for dtype in ("float32", "uint8"))
+    exact, stored = (_error(codec, images, dtype) for dtype in ("float32", "uint8"))
     headline = stored if objective_facts(codec.spec.objective).stores_uint8_only else exact
     return {
         "mse": headline,
@@ -185,6 +237,18 @@ def storage_cost(codec: Codec, images: Pixels) -> dict[str, float | None]:
         "mse_uint8_codes": stored,
         "uint8_cost_db": psnr_loss(exact, stored),
     }
+
+
+def _error(codec: Codec, images: Pixels | list[Pixels], dtype: str) -> float:
+    if not isinstance(images, list):
+        return mse(images, codec.reconstruct(images, dtype))
+    pairs = ((picture, codec.reconstruct([picture], dtype)[0]) for picture in images)
+    return float(np.mean([mse(picture[None], again[None]) for picture, again in pairs]))
+
+
+def _grids(codec: Codec, pictures: list[Pixels]) -> list[U8]:
+    """Return the codes of pictures, uint8 [h, w, K] each."""
+    return [codec.encode([picture], "uint8")[0] for picture in pictures]
 
 
 @torch.no_grad()
@@ -206,16 +270,6 @@ def rounding_noise(network: Autoencoder, folded: Autoencoder, images: Pixels) ->
     Returns the largest distance from float64 arithmetic, shape [D], in the network's units: the larger of the values
     for the network as trained and for its folded form.
     """
-    x = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255
+    x = to_floats(images)
     exact = copy.deepcopy(network).double().encode(x.double())
-    return torch.stack([(half.encode(x) - exact).abs().amax(0) for half in (network, folded)]).amax(0)
-
-
-@torch.no_grad()
-def _latents(network: Autoencoder, images: Pixels) -> Tensor:
-    """Return the network's latents [n, D] of uint8 images [n, H, W, C]."""
-    parts = []
-    for start in range(0, len(images), _BATCH):
-        batch = torch.from_numpy(images[start : start + _BATCH].copy())
-        parts.append(network.encode(batch.permute(0, 3, 1, 2).float() / 255))
-    return torch.cat(parts)
+    return torch.stack([(half.encode(x) - exact).abs().flatten(0, -2).amax(0) for half in (network, folded)]).amax(0)

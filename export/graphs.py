@@ -20,15 +20,15 @@ from aekit.errors import ParityError
 from aekit.model.bundle import graph_metadata
 from aekit.spec import ModelSpec
 from aekit.training.networks import Autoencoder
-from aekit.training.objectives.rounding import round_with_dead_zone
 
 Graphs = dict[str, onnx.ModelProto]
 """The two graphs of a model by role: encoder and decoder."""
 OPSET = 20
 """ONNX opset of the graphs."""
-FREE_BATCH = ("batch",)
+FREE_BATCH: tuple[str, ...] = ("batch",)
 """Names of the free dimensions of every input of a model of vector codes."""
-FREE_IMAGE, FREE_CODE = ("batch", "height", "width"), ("batch", "rows", "columns")
+FREE_IMAGE: tuple[str, ...] = ("batch", "height", "width")
+FREE_CODE: tuple[str, ...] = ("batch", "rows", "columns")
 """Names of the free dimensions of the inputs of a model of grid codes: of its encoder, of its decoder."""
 
 # The exporter logs that torchvision is absent; nothing here uses it.
@@ -88,28 +88,29 @@ class CodeUnits(nn.Module):
         return (latent - self.offset) / self.scale
 
 
+class Nearest(nn.Module):
+    """Round latents in code units to the nearest codes."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return codes uint8 of latents of any shape."""
+        # torch and ONNX both round a half to the even neighbour.
+        return latent.round().clamp(0, 255).to(torch.uint8)
+
+
 class EncoderGraph(nn.Module):
     """The function of encoder.onnx: uint8 images [n, H, W, C] to latents float32 and codes uint8.
 
     Both are [n, D], or [n, h, w, D] for grid codes.
     """
 
-    def __init__(self, network: Autoencoder, units: CodeUnits, dead_zone: float = 0.0) -> None:
-        """`dead_zone` is how many steps the border between the codes 128 and 128 ± 1 lies beyond a half."""
+    def __init__(self, network: Autoencoder, units: CodeUnits, rounding: nn.Module | None = None) -> None:
+        """`rounding` rounds latents in code units to codes uint8. None rounds to the nearest."""
         super().__init__()
-        self.network, self.units, self.dead_zone = network, units, dead_zone
+        self.network, self.units, self.rounding = network, units, rounding or Nearest()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255))
-        return latent, self.rounded(latent)
-
-    def rounded(self, latent: Tensor) -> Tensor:
-        """Round latents in code units to codes, uint8."""
-        if self.dead_zone:
-            code = round_with_dead_zone(latent - _ZERO, self.dead_zone) + _ZERO
-        else:
-            code = latent.round()  # torch and ONNX both round a half to the even neighbour
-        return code.clamp(0, 255).to(torch.uint8)
+        return latent, self.rounding(latent)
 
 
 class DecoderGraph(nn.Module):
@@ -127,7 +128,7 @@ class DecoderGraph(nn.Module):
         return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, dead_zone: float = 0.0) -> Graphs:
+def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, rounding: nn.Module | None = None) -> Graphs:
     """Build both graphs of a network in fp32. Raises ParityError if a graph has a size fixed that must be free."""
     if spec.is_grid:
         # No side is a multiple of the stride, or equal to another: torch takes equal sizes for one size.
@@ -138,7 +139,7 @@ def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, dead_zo
         image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
         latent, free = torch.zeros(2, spec.code_dim), (FREE_BATCH, FREE_BATCH)
     models = {
-        "encoder": export_graph(EncoderGraph(network, units, dead_zone), image, ["image"], ["latent", "code"], free[0]),
+        "encoder": export_graph(EncoderGraph(network, units, rounding), image, ["image"], ["latent", "code"], free[0]),
         "decoder": export_graph(DecoderGraph(network, units), latent, ["latent"], ["image"], free[1]),
     }
     for model in models.values():
@@ -206,18 +207,16 @@ def check_dimensions(model: onnx.ModelProto, spec: ModelSpec) -> None:
     torch exports a reshape with a hard-coded size without an error; such a graph is wrong for other sizes. A size that
     depends on a free one has an expression as its name, such as `8*rows`.
     """
-    sizes: dict[str, list[str | int]]
     if spec.is_grid:
-        places = ["batch", *("any" for _ in range(2))]
-        sizes = {"image": [*places, spec.grid.channels], "latent": [*places, spec.code_dim]}
+        sizes = {"image": [None, None, None, spec.grid.channels], "latent": [None, None, None, spec.code_dim]}
     else:
-        sizes = {"image": ["batch", *spec.fixed.shape], "latent": ["batch", spec.code_dim]}
+        sizes = {"image": [None, *spec.fixed.shape], "latent": [None, spec.code_dim]}
     sizes["code"] = sizes["latent"]
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
-        actual, expected = [dim.dim_param or dim.dim_value for dim in dims], sizes[value.name]
-        matching = [
-            wanted == found or (wanted == "any" and isinstance(found, str)) for wanted, found in zip(expected, actual)
-        ]
-        if len(actual) != len(expected) or not all(matching):
+        actual = [dim.dim_param or dim.dim_value for dim in dims]
+        # A free size has a name. The first one must be the batch, and no expression of it.
+        given = [None if isinstance(size, str) else size for size in actual]
+        if given != sizes[value.name] or actual[0] != "batch":
+            expected = ["batch", *("free" if size is None else size for size in sizes[value.name][1:])]
             raise ParityError(f"the exported graph's {value.name}", expected=str(expected), found=str(actual))

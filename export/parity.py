@@ -2,8 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,6 @@ from aekit.model.codec import Codec
 
 BATCHES = (1, 2, 7)
 """Batch sizes that are compared."""
-IMAGES = 256
-"""Largest number of validation images that are compared, at each batch size."""
 MOST_LATENT = 1e-3
 """Largest accepted difference of a latent from torch's, as a share of the latents' range."""
 MOST_LEVELS = 1
@@ -32,8 +30,8 @@ MOST_AUTO_DB = 0.1
 """Largest loss of PSNR, in dB, of a variant that `auto` may choose."""
 LEAST_ERROR = 1 / (12 * 255**2)
 """Mean squared error of rounding pixels in [0, 1] to 256 levels."""
-_TIMED, _PASSES = 256, 7
-"""Number of images in a timed pass, and number of timed passes."""
+_TIMED, _TIMED_PIXELS, _FEWEST, _PASSES = 256, 2**18, 8, 7
+"""Largest number of images and of pixels in a timed pass, least number of images, and number of timed passes."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Parity:
     """How far onnxruntime's results are from torch's: the worst case over the batch sizes."""
 
     images: int
-    """Images compared at each batch size."""
+    """Images compared at each batch size. For grid codes they are crops of several sizes."""
     latent_difference: float
     """Largest difference of a latent, divided by the latents' range."""
     codes_differing: int
@@ -57,37 +55,47 @@ class Parity:
 
 
 @torch.no_grad()
-def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, images: Pixels) -> Parity:
-    """Compare a Codec with torch on images uint8 [n, H, W, C].
+def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, groups: Sequence[Pixels]) -> Parity:
+    """Compare a Codec with torch on groups of images of one size, each uint8 [n, H, W, C].
 
     Raises ParityError if a difference is larger than MOST_LATENT, MOST_LEVELS or a tie.
     """
-    images = images[:IMAGES].copy()
-    latent_t, code_t = (part.numpy() for part in encoder(torch.from_numpy(images)))
-    image_t = decoder(torch.from_numpy(latent_t)).numpy()
-    span = max(float(np.ptp(latent_t)), 1.0)
-    worst_latent, ties, worst_level, pixels = 0.0, 0, 0, 0.0
+    worst = Parity(0, 0.0, 0, 0, 0.0)
+    for images in groups:
+        worst = _worse(worst, _parity_of_group(encoder, decoder, codec, images.copy()))
+    return worst
+
+
+def _parity_of_group(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, images: Pixels) -> Parity:
+    latent_t, code_t = encoder(torch.from_numpy(images))
+    image_t = decoder(latent_t).numpy()
+    span = max(float(latent_t.max() - latent_t.min()), 1.0)
+    worst = Parity(0, 0.0, 0, 0, 0.0)
     for batch in BATCHES:
-        latent = codec.encode(images, "float32", batch)
-        code = codec.encode(images, "uint8", batch)
-        image = codec.decode(latent_t, batch)
-        worst_latent = max(worst_latent, float(np.abs(latent - latent_t).max()) / span)
-        differ = code != code_t
-        # A code may differ if the two latents lie on either side of a half. Their distance is checked below.
-        tie = np.maximum(np.abs(latent - latent_t), TIE)
-        if bool((differ & (np.abs(latent_t - np.floor(latent_t) - 0.5) > tie)).any()):
+        latent = torch.from_numpy(codec.encode(images, "float32", batch))
+        code = torch.from_numpy(codec.encode(images, "uint8", batch))
+        image = codec.decode(latent_t.numpy(), batch)
+        off = (latent - latent_t).abs()
+        # A code may differ if the two latents lie on either side of a border. Rounding never falls as latents rise.
+        tie = off.clamp(min=TIE)
+        if bool(((code < encoder.rounding(latent_t - tie)) | (code > encoder.rounding(latent_t + tie))).any()):
             raise ParityError("the encoder graph", expected="torch's codes except for ties", found="other codes")
-        ties = max(ties, int(differ.sum()))
         levels = np.abs(image.astype(np.int16) - image_t.astype(np.int16))
-        worst_level = max(worst_level, int(levels.max()))
-        pixels = max(pixels, float((levels > 0).mean()))
-    if not worst_latent <= MOST_LATENT:
-        raise ParityError(
-            "the encoder graph", expected=f"latents within {MOST_LATENT:g} of torch's", found=f"{worst_latent:g}"
-        )
-    if worst_level > MOST_LEVELS:
-        raise ParityError("the decoder graph", expected=f"images within {MOST_LEVELS} level", found=f"{worst_level}")
-    return Parity(len(images), worst_latent, ties, worst_level, pixels)
+        differing = int((code != code_t).sum()), int(levels.max()), float((levels > 0).mean())
+        worst = _worse(worst, Parity(0, float(off.max()) / span, *differing))
+    if not worst.latent_difference <= MOST_LATENT:
+        expected = f"latents within {MOST_LATENT:g} of torch's"
+        raise ParityError("the encoder graph", expected=expected, found=f"{worst.latent_difference:g}")
+    if worst.image_levels > MOST_LEVELS:
+        found = f"{worst.image_levels}"
+        raise ParityError("the decoder graph", expected=f"images within {MOST_LEVELS} level", found=found)
+    return replace(worst, images=len(images))
+
+
+def _worse(one: Parity, other: Parity) -> Parity:
+    """Return the larger value of each figure, and the images of both."""
+    worst = {name: max(value, getattr(other, name)) for name, value in vars(one).items()}
+    return Parity(**{**worst, "images": one.images + other.images})
 
 
 @dataclass(frozen=True)
@@ -134,11 +142,10 @@ def fastest(measured: dict[str, VariantCost]) -> str:
 
 
 def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost:
-    """Compare a variant with fp32 on images uint8 [n, H, W, C].
+    """Compare a variant with fp32 on images uint8 [n, H, W, C]; for grid codes H and W are multiples of the stride.
 
     Raises ParityError if the variant's results depend on the batch.
     """
-    images = images[:IMAGES]
     latent_e, latent_v = exact.encode(images), variant.encode(images)
     for batch in BATCHES:
         if not np.allclose(variant.encode(images, batch_size=batch), latent_v, atol=0.1):
@@ -152,8 +159,9 @@ def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost
         for decoder, latents in ((exact, latent_e), (exact, latent_v), (variant, latent_v))
     ]
     span = max(float(np.ptp(latent_e)), 1.0)
-    timed = np.resize(images, (_TIMED, *images.shape[1:]))
-    latents = np.resize(latent_e, (_TIMED, latent_e.shape[1]))
+    count = min(_TIMED, max(_TIMED_PIXELS // (images.shape[1] * images.shape[2]), _FEWEST))
+    timed = np.resize(images, (count, *images.shape[1:]))
+    latents = np.resize(latent_e, (count, *latent_e.shape[1:]))
     alone = [Codec(codec.bundle, "cpu", threads=1) for codec in (exact, variant)]
     return VariantCost(
         len(images),

@@ -1,7 +1,7 @@
 """Variants of the graphs in reduced precision: fp16, and int8 calibrated on training images.
 
 int8   Gemm, MatMul and Conv in 8 bits: weights per channel, activations by their range on training images
-       (LayerNorm, GELU, the affine map to code units, Round and Clip stay in float32)
+       (LayerNorm, GELU, block transforms, the affine map to code units, rounding and Clip stay in float32)
 fp16   everything in 16 bits, except the code path and operators that need float32
 """
 
@@ -20,9 +20,8 @@ from aekit.errors import OptionError
 
 VARIANTS = ("fp32", "fp16", "int8")
 """Precisions that a model can be exported in."""
-CALIBRATED_ON = 1000
-"""Largest number of training images that calibrate activations."""
-_BATCH = 250
+_BATCH, _BATCH_VALUES = 250, 2**20
+"""Largest number of inputs in a batch that calibrates, and of numbers in them unless one input has more."""
 _IN_8_BITS = ["Gemm", "MatMul", "Conv"]
 """Operators that int8 quantizes. ConvTranspose is not among them: onnxruntime has no 8-bit kernel for it on CPUs."""
 _IN_32_BITS = ["Round", "Clip", "Cast", "Resize", "LayerNormalization"]
@@ -34,7 +33,8 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime 
     """Calibration inputs of a graph, batch by batch."""
 
     def __init__(self, name: str, rows: npt.NDArray[np.generic]) -> None:
-        self._batches = iter([{name: rows[start : start + _BATCH]} for start in range(0, len(rows), _BATCH)])
+        size = min(_BATCH, max(_BATCH_VALUES // rows[0].size, 1))
+        self._batches = iter([{name: rows[start : start + size]} for start in range(0, len(rows), size)])
 
     def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
         return next(self._batches, None)
@@ -63,6 +63,7 @@ def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.Model
             _Calibration(model.graph.input[0].name, inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_IN_8_BITS,
+            nodes_to_exclude=[node.name for node in model.graph.node if _is_transform(node)],
             per_channel=True,
             # Weights in 7 bits: without VNNI, x86 adds pairs of products in 16 bits, and 8-bit weights can overflow.
             reduce_range=True,
@@ -77,8 +78,7 @@ def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    units = {"units.scale", "units.offset"}
-    in_code_units = [node.name for node in model.graph.node if units.intersection(node.input)]
+    in_code_units = _nodes_in_code_units(model)
     with _quiet():
         converted: onnx.ModelProto = convert_float_to_float16(
             model,
@@ -90,6 +90,24 @@ def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     sorting = ONNXModel(converted)  # the tool appends its casts out of order
     sorting.topological_sort()
     return sorting.model
+
+
+def _is_transform(node: onnx.NodeProto) -> bool:
+    """Whether a node is the block transform of a grid network: 8 bits would coarsen every latent, to save little."""
+    return any(name.endswith(".transform.weight") for name in node.input)
+
+
+def _nodes_in_code_units(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that convert latents to code units or back, and of those that round them."""
+    units, rounded, names = {"units.scale", "units.offset"}, {"latent"}, []
+    is_encoder = any(output.name == "latent" for output in model.graph.output)
+    for node in model.graph.node:  # in topological order
+        if is_encoder and rounded.intersection(node.input):
+            rounded.update(node.output)
+            names.append(node.name)
+        elif units.intersection(node.input):
+            names.append(node.name)
+    return names
 
 
 @contextlib.contextmanager

@@ -188,7 +188,8 @@ def test_an_aekit_that_knows_version_1_alone_says_update(tmp_path: Path, monkeyp
 
 def test_codes_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
     vectors = written_vectors(np.zeros((2, 4), np.uint8), None)
-    with pytest.raises(ModelMismatch, match="give the model that made them"):
+    said = r"expected codes of model 0123456789abcdef \(grid codes, .*\), found .* \(vector codes, .*--model"
+    with pytest.raises(ModelMismatch, match=said):
         opened(vectors, tmp_path, dataclasses.replace(GRID, model_id="0123456789abcdef")).codes()
     with pytest.raises(ShapeError, match="expected grid codes with the sizes of their pictures, found ndarray"):
         written(np.zeros((1, 2, 2, 5), np.uint8), None)  # type: ignore[arg-type]

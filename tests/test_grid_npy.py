@@ -129,7 +129,9 @@ def test_large_codes_come_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_codes_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
     grids, vectors = write(tmp_path / "grids.npy"), write_vectors(tmp_path / "vectors.npy")
-    with pytest.raises(ModelMismatch, match="give the model that made them"):
+    with pytest.raises(
+        ModelMismatch, match=r"codes of model 0123456789abcdef, found codes of model .*; give the model"
+    ):
         CodeFile.open(grids).check_model(dataclasses.replace(GRID, model_id="0123456789abcdef"))
     with pytest.raises(
         CodesError, match=r"expected grid codes \[n, h, w, 5\], .* found an array \[3, 4\]; give the model"

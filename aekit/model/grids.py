@@ -3,8 +3,8 @@
 pictures ─ repeat edges to the stride ─ group by padded size ─▶ encoder ─▶ codes [h, w, K]
 codes ─ group by shape ─▶ decoder ─▶ whole blocks ─ crop ─▶ pictures
 
-A picture of more than WHOLE_PIXELS is run in tiles of at most TILE_PIXELS a side, so that memory is bounded. A tile gets
-a margin, the halo, that holds everything its inner part depends on. So a code does not depend on the tiling.
+A picture of more than WHOLE_PIXELS is run in tiles of at most TILE_PIXELS a side, so that memory is bounded. A tile
+gets a margin, the halo, that holds everything its inner part depends on. So a code does not depend on the tiling.
 
 Groups and tiles are independent runs of a graph. A codec of several parallel batches runs several of them at a time.
 """

@@ -247,5 +247,3 @@ def staged_archive(
             if out.exists():
                 shutil.copymode(out, part)
             journal.finish(out)
-            if old is not None:
-                old.close()

@@ -50,6 +50,10 @@ class GridRate(Rate, GridObjective):
         """Steps by which the border between the codes 0 and ±1 lies beyond a half."""
         return DEAD_ZONE
 
+    def error_weight(self, network: Network) -> float:
+        """Return λ."""
+        return float(model_of(network).log_lambda.exp())
+
     def finest(self, channels: int, start: BlockStatistics | None) -> float:
         """Return the step that is best for λ, or about right for the size that is asked for, for pixels in [0, 1].
 

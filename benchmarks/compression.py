@@ -1,304 +1,241 @@
-"""How small archives are: real file sizes of models trained for size, beside codecs and the KLT, from one command.
+"""How small archives of grid codes are: exported models beside codecs at all scales, on pictures they never saw.
 
-    pip install 'aekit[train,bench]'
-    AEKIT_DATA_DIR=… python benchmarks/compression.py [--quick] [--only mnist,gtsrb,coding]
-    python benchmarks/compression.py --folder IMAGES --size 32x32
+    AEKIT_DATA_DIR=data python benchmarks/compression.py --set blood-cells --unpack blood
+    aekit train blood/train --out runs/b1 …; aekit export runs/b1 --out b1     # once for each size
+    AEKIT_DATA_DIR=data python benchmarks/compression.py --set blood-cells --models b1 b2 b3
+    python benchmarks/compression.py --folder my-images --models m1 m2
 
-mnist needs `mnist/` in AEKIT_DATA_DIR, gtsrb `gtsrb/gtsrb-png.tar`; what has no data is left out. --folder measures any
-folder on the images that training holds out. About an hour on 2 cores; --quick takes minutes and gives rough figures.
-Models are trained, exported, and their archives written and read by the real commands; bytes are those of the file, all
-of it, by its images, which have no names; the MSE is that of what the decoder's graph gives back. Tables, and curves as
-PNG files, are written to benchmarks/results.
+Bytes are those of an archive of all test pictures, without names, divided by the pictures. `payload` leaves out the
+archive's header, and of a codec's file the size of a file of one gray pixel. Errors are of stored codes through both
+graphs: the mean over pictures of the mean squared error, pixels in [0, 1]. Codecs are tried on some of the pictures,
+and models are compared with them on just those. A set brings its split. Of a folder those pictures are taken that
+training held out. --unpack writes a set's pictures as PNG files, or halved copies of a folder of JPEG files, and does
+nothing else. Results are written to benchmarks/results: compression-NAME.json and .md, curves, pictures side by side.
 """
 
 import argparse
 import re
-import tempfile
-import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import common
 import matplotlib
 import numpy as np
-from common import RESULTS, aekit, data_dir, load, machine, save, table
-from learning import unpack_split
-from rate_distortion import Curve, Point, bd_rate, bytes_at, codec_curve, frontier, klt_curve
+from common import RESULTS, machine, save, table
+from common import load as load_results
+from envelope import QUALITIES, kept, load, measure, of_codec
+from picture_sets import AIM, MARKS, REACH, SETS, Picture, halved, spread
+from PIL import Image, ImageOps
+from rate_distortion import Curve, Point, bd_rate, bytes_at, curve_of, frontier
+from side_by_side import Coded, sheet
 
-from aekit.codes.archive import Archive
-from aekit.codes.archive.container import inputs_per_block
-from aekit.codes.entropy import decode, encode
-from aekit.codes.tables import read_tables
-from aekit.evaluation.codecs import available, mosaic
+from aekit.evaluation.archive_size import added_bytes, archive_size
+from aekit.evaluation.codecs import as_image, as_pixels
+from aekit.evaluation.envelope import Setting
 from aekit.evaluation.metrics import mse, psnr
-from aekit.evaluation.report import open_test_images
-from aekit.images.decode import Pixels
-from aekit.images.opening import MAX_PIXELS
-from aekit.images.sources import open_source, read_all
+from aekit.evaluation.opening import open_test_images
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
-from aekit.spec import Geometry
-from aekit.training.checkpoint import Run
-from aekit.training.data import load_training_data
 
 matplotlib.use("Agg")
 
-# MSE: bytes an image to reach, and to aim for.
-MNIST_TARGETS = {0.0140: (4.6, 3.5), 0.0088: (7.5, 6.0), 0.0050: (15.0, 11.0), 0.0020: (34.0, 25.0)}
-MNIST_BYTES = (3.4, 5.8, 11.0, 32.5)
-COLOUR_BYTES = (16.0, 40.0, 100.0)
-PLAIN_NUMBERS = (4, 8, 16, 32)
-TRACKS = r"^(\d+/\d+)_"
 Rows = list[dict[str, Any]]
+SIZES = {"bytes": "files", "payload": "without headers"}
 
 
-class Bench(common.Bench):
-    """And what it trains."""
+class Measured:
+    """A model on test pictures."""
 
-    def __init__(self, folder: Path, quick: bool, objective: str) -> None:
-        super().__init__(folder, quick)
-        self.objective = objective
-        self.results = "compression" + ("-plain" if objective == "plain" else "") + ("-quick" if quick else "")
-        self.mosaic_images = 400 if quick else 2500
-        self.file_images = 50 if quick else 400
-
-    def ours(self, name: str, source: object, sizes: tuple[float, ...], *options: object) -> tuple[Rows, Pixels]:
-        """Train a model for each size, archive the test images and get them back; a row a model, and those images.
-
-        The source's test images are those that evaluation takes: a test split, or what training held out.
-        """
-        rows: Rows = []
-        budget = 15 if self.quick else 240
-        for size in sizes[:: max(1, len(sizes) // 2)] if self.quick else sizes:
-            model, run = self.folder / f"{name}-{size:g}", self.folder / "runs" / f"{name}-{size:g}"
-            wanted = ("--bytes", size) if self.objective == "rate" else ("--code-dim", round(size))
-            if not model.exists():
-                common = (*options, "--objective", self.objective, "--budget", f"{budget}s")
-                aekit("train", source, "--out", run, *wanted, *common, cwd=self.folder)
-                aekit("export", run, "--out", model, cwd=self.folder)
-            images = self.test_images(name, source, model)
-            rows.append(
-                {
-                    "asked": size,
-                    **self.archived(name, model, images),
-                    "training s": Run.read(run).metrics()[-1]["seconds"],
-                }
-            )
-        return rows, np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-
-    def test_images(self, name: str, source: object, model: Path) -> Path:
-        """The test images as an array without names, written once."""
-        file = self.folder / f"{name}.npy"
-        if not file.exists():
-            np.save(file, open_test_images(str(source), Bundle.read(model)).images)
-        return file
-
-    def archived(self, name: str, model: Path, images: Path) -> dict[str, Any]:
-        """Bytes and MSE of an archive of the images, by way of the commands."""
-        archive, back = self.folder / f"{model.name}.aek", self.folder / f"{name}-back.npy"
-        common = ("--model", model, "--overwrite")
-        made = aekit("compress", images, "--out", archive, *common, cwd=self.folder)
-        aekit("reconstruct", archive, "--out", back, *common, cwd=self.folder)
-        error = mse(*(np.load(file, mmap_mode="r", allow_pickle=False) for file in (images, back)))
-        with Archive.open(archive, model) as opened:
-            step, tables = inputs_per_block(opened.header.spec.code_dim), read_tables(Bundle.read(model)).tables
-            codes = opened.codes()
-        bits = sum(tables.entropy_bits(codes[start : start + step]) for start in range(0, len(codes), step))
-        facts = {"numbers": codes.shape[1], "images": made["images"], "file": made["bytes"]}
-        size = made["bytes"] / made["images"]
-        return {**facts, "bytes": size, "entropy": bits / 8 / len(codes), "MSE": error, "PSNR": psnr(error)}
+    def __init__(self, folder: Path, test: Sequence[Picture], shared: Sequence[int]) -> None:
+        codec = Codec.load(folder, "cpu")
+        self.name, self.spec = folder.name, codec.spec
+        codes = codec.encode(list(test), "uint8")
+        self.back = codec.decode(codes)
+        self.archive = archive_size(codec.bundle, codes)
+        errors = np.array([mse(picture, back) for picture, back in zip(test, self.back, strict=True)])
+        areas = np.array([picture.shape[0] * picture.shape[1] for picture in test])
+        chosen = codes if len(shared) == len(test) else codec.encode([test[row] for row in shared], "uint8")
+        payload, header = added_bytes(codec.bundle, chosen)
+        size, error = payload + header / len(test), float(errors[shared].mean())
+        self.shared = Setting("aekit", 1.0, "", None, "", size, payload, error)
+        self.row = {
+            "model": self.name,
+            "stride": self.spec.grid.stride,
+            "numbers a place": self.spec.code_dim,
+            "preset": self.spec.preset,
+            "encoder bytes": len(codec.bundle.graph("encoder")),
+            "decoder bytes": len(codec.bundle.graph("decoder")),
+            "pictures": len(test),
+            "bytes": self.archive.bytes_per_image,
+            "payload": added_bytes(codec.bundle, codes)[0],
+            "bits a pixel": 8 * self.archive.file / int(areas.sum()),
+            "MSE": float(errors.mean()),
+            "PSNR": psnr(float(errors.mean())),
+            "MSE over all pixels": float(np.average(errors, weights=areas)),
+        }
+        self.of_one = [added_bytes(codec.bundle, codes[row : row + 1])[0] for row in spread(range(len(test)), 4)]
 
 
-def measure(bench: Bench, name: str, source: object, sizes: tuple[float, ...], *options: object) -> dict[str, Any]:
-    """Our curve and every peer's on one set of images, and BD-rates against each peer; draws the picture."""
-    rows, test = bench.ours(name, source, sizes, *options)
-    geometry = Bundle.read(next(bench.folder.glob(f"{name}-*/model.json")).parent).spec.geometry
-    size = (geometry.height, geometry.width)
-    train = load_training_data(str(source), size, geometry.channels, TRACKS if name == "gtsrb" else "").train
-    curves = {"aekit": frontier([Point(row["bytes"], row["MSE"], str(row["numbers"])) for row in rows])}
-    curves["KLT, ideal entropy"] = klt_curve(train, test, 10 if bench.quick else 24)
-    tiled = mosaic(test, bench.mosaic_images, MAX_PIXELS)
-    spaced = test[np.linspace(0, len(test) - 1, min(bench.file_images, len(test))).astype(int)]
-    count = tiled.size // test[0].size
-    for codec in available():
-        curves[f"{codec.name}, mosaic"] = codec_curve(codec, tiled[None], count)
-        curves[f"{codec.name}, files"] = codec_curve(codec, spaced, len(spaced))
-        print(f"{name}: {codec.name} done", flush=True)
-    picture = f"{bench.results}-{name}.png"
-    draw(RESULTS / picture, name, curves)
-    rates = [
-        {"against": peer, "BD-rate, %": bd_rate(curves["aekit"], curve), "best setting": coarsest(curve)}
-        for peer, curve in curves.items()
-        if peer != "aekit"
-    ]
-    return {"models": rows, "picture": picture, "mosaic images": count, "file images": len(spaced), "BD-rate": rates,
-            "curves": {peer: [vars(point) for point in curve] for peer, curve in curves.items()}}  # fmt: skip
-
-
-def coarsest(curve: Curve) -> str:
-    """A curve's smallest point, in words."""
-    return f"{curve[0].bytes:.1f} bytes at {curve[0].mse:.4f}" if curve else "–"
-
-
-def curves_of(result: dict[str, Any]) -> dict[str, Curve]:
-    """The curves in a result, as measured or as loaded."""
-    return {peer: [Point(**point) for point in points] for peer, points in result["curves"].items()}
-
-
-def mnist(bench: Bench) -> dict[str, Any] | None:
-    """All 10,000 MNIST test images, at four targets."""
-    if not (data_dir() / "mnist").exists():
-        return None
-    sizes = MNIST_BYTES if bench.objective == "rate" else PLAIN_NUMBERS
-    result = measure(bench, "mnist", "mnist", sizes)
-    curves, rows = curves_of(result), []
-    for most, (reach, aim) in MNIST_TARGETS.items():
-        good = [row["bytes"] for row in result["models"] if row["MSE"] <= most]
-        row = {"MSE at most": most, "reach": reach, "aim": aim, "aekit, smallest file": min(good, default=None)}
-        row |= {peer: bytes_at(curve, most) for peer, curve in curves.items() if not peer.endswith("files")}
-        rows.append({("aekit, on the curve" if key == "aekit" else key): value for key, value in row.items()})
-    return {"targets": rows, **result}
-
-
-def gtsrb(bench: Bench) -> dict[str, Any] | None:
-    """Traffic signs, 32x32 colour, split by class and track: against each codec at the MSE of our three qualities."""
-    archive = data_dir() / "gtsrb/gtsrb-png.tar"
-    if not archive.exists():
-        return None
-    train, test = unpack_split(archive, ".png", TRACKS, bench.folder / "gtsrb-images")
-    sizes = COLOUR_BYTES if bench.objective == "rate" else PLAIN_NUMBERS[1:]
-    # The tracks of the other part are what no model has seen: they take the place of what training held out.
-    np.save(bench.folder / "gtsrb.npy", all_images(test, (32, 32)))
-    return at_our_mse(measure(bench, "gtsrb", train, sizes, "--size", "32x32", "--rgb", "--group-by", TRACKS))
-
-
-def folder(bench: Bench, images: Path, size: str | None) -> dict[str, Any]:
-    """Any folder of images, on those that training holds out."""
-    name = re.sub(r"\W+", "-", images.name) or "folder"
-    options = ("--size", size) if size else ()
-    return at_our_mse(
-        measure(bench, name, images.resolve(), COLOUR_BYTES if bench.objective == "rate" else PLAIN_NUMBERS, *options)
-    )
-
-
-def at_our_mse(result: dict[str, Any]) -> dict[str, Any]:
-    """The result with a table: what each peer needs at the MSE of each of our models."""
-    curves, rows = curves_of(result), []
-    for model in result["models"]:
-        row = {"MSE": model["MSE"], "aekit": model["bytes"]}
-        row |= {peer: bytes_at(curve, model["MSE"]) for peer, curve in curves.items() if peer != "aekit"}
-        rows.append(row)
-    return {"targets": rows, **result}
-
-
-def all_images(source: Path, size: tuple[int, int]) -> Pixels:
-    """Every image below a folder, in colour, at a size."""
-    return read_all(open_source(str(source)), Geometry(*size, 3))[0]
-
-
-def coding(bench: Bench) -> dict[str, Any] | None:
-    """The entropy coder on blocks of 4,096 codes: bytes over their entropy, and millions of symbols a second."""
+def compared(models: Sequence[Measured], settings: Sequence[Setting]) -> Rows:
+    """Our bytes beside those of the envelope and of each codec at native size, at our errors, on the same pictures."""
     rows: Rows = []
-    for model in sorted(bench.folder.glob("mnist-*/model.json")):
-        codec = Codec.load(model.parent)
-        tables = read_tables(codec.bundle).tables
-        codes = codec.encode(open_test_images("mnist", codec.bundle).images[:4096], "uint8")
-        data = encode(codes, tables)
-        rates = [
-            rate(partial(encode, codes, tables), codes.size),
-            rate(partial(decode, data, len(codes), tables), codes.size),
-        ]
-        over = (len(data) / (tables.entropy_bits(codes) / 8) - 1) * 100
-        row = {"model": model.parent.name, "numbers": codes.shape[1], "bits a number": len(data) * 8 / codes.size}
+    for model in models:
+        ours, row = model.shared, {"model": model.name, "MSE": model.shared.mse}
+        for size, words in SIZES.items():
+            peer, own = bytes_at(curve_of(settings, size), ours.mse), float(getattr(ours, size))
+            row |= {f"aekit, {words}": own, f"envelope, {words}": peer, f"ratio, {words}": peer and own / peer}
+        best = [each for each in settings if each.mse <= ours.mse]
+        row["best setting"] = str(min(best, key=lambda each: each.bytes)) if best else None
+        for codec in QUALITIES:
+            row[f"{codec}, native"] = bytes_at(curve_of(of_codec(settings, codec, native=True)), ours.mse)
+        rows.append({**row, "who wins": _winner(row)})
+    return rows
+
+
+def _winner(row: dict[str, Any]) -> str:
+    ratios = [row[f"ratio, {words}"] for words in SIZES.values()]
+    if None in ratios:
+        return "unknown: the codecs have no such error"
+    if ratios[0] > 1:
+        return "codecs do better here"
+    return "aekit; codecs without headers" if ratios[1] > 1 else "aekit"
+
+
+def at_marks(name: str, ours: Curve, settings: Sequence[Setting]) -> Rows:
+    """The targets: the envelope and ours at the errors that they stand at."""
+    rows: Rows = []
+    for mark in MARKS.get(name, ()):
+        peer, own = bytes_at(curve_of(settings), mark), bytes_at(ours, mark)
+        share = own / peer if own and peer else None
         rows.append(
-            {**row, "over entropy, %": over, "encode, M/s": rates[0], "decode, M/s": rates[1], "reach": "1 %, 20"}
+            {"MSE": mark, "envelope": peer, "aekit": own, "ratio": share, "reach": REACH[name], "aim": AIM[name]}
         )
-    return {"targets": rows} if rows else None
+    return rows
 
 
-def rate(work: Callable[[], object], symbols: int) -> float:
-    """Millions of symbols a second."""
-    work()
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < 1:
-        work()
-        done += symbols
-    return done / (time.perf_counter() - began) / 1e6
+def curves(models: Sequence[Measured], settings: Sequence[Setting], size: str) -> dict[str, Curve]:
+    """The curves of ours, of the envelope and of each codec, at all scales and at native size."""
+    found = {"aekit": frontier([Point(getattr(m.shared, size), m.shared.mse, m.name) for m in models])}
+    found["envelope"] = curve_of(settings, size)
+    for codec in QUALITIES:
+        found[f"{codec}, all scales"] = curve_of(of_codec(settings, codec), size)
+        found[f"{codec}, native"] = curve_of(of_codec(settings, codec, native=True), size)
+    return {name: curve for name, curve in found.items() if curve}
 
 
-def draw(file: Path, name: str, curves: dict[str, Curve]) -> None:
-    """The curves as a picture: bytes an image against PSNR."""
+def bd_rates(by_size: dict[str, dict[str, Curve]]) -> Rows:
+    """BD-rates of ours against each curve, in per cent of its bytes."""
+    peers = [name for name in by_size["bytes"] if name != "aekit"]
+    ours = {size: found["aekit"] for size, found in by_size.items()}
+    return [
+        {"against": peer, **{SIZES[size]: bd_rate(ours[size], by_size[size][peer]) for size in SIZES}} for peer in peers
+    ]
+
+
+def draw(file: Path, name: str, by_size: dict[str, dict[str, Curve]], models: Sequence[Measured]) -> None:
+    """The curves as a picture: bytes a picture against PSNR, as files and without headers."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 6))
-    for peer, curve in curves.items():
-        points = [point for point in curve if point.mse > 0]
-        if not points:
-            continue
-        style = {"aekit": "k-o"}.get(peer, "--" if peer.startswith("KLT") else ":" if peer.endswith("files") else "-")
-        axes.plot(
-            [point.bytes for point in points], [psnr(point.mse) for point in points], style, label=peer, markersize=4
-        )
-    axes.set(xscale="log", xlabel="bytes an image, everything counted", ylabel="PSNR, dB", title=name)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure, both = pyplot.subplots(1, 2, figsize=(14, 6), sharey=True)
+    errors = [model.shared.mse for model in models]
+    for axes, (size, found) in zip(both, by_size.items(), strict=True):
+        for peer, curve in found.items():
+            points = [p for p in curve if min(errors) / 4 < p.mse < 4 * max(errors)]
+            style = {"aekit": "k-o", "envelope": "k--"}.get(peer, ":" if peer.endswith("native") else "-")
+            axes.plot([p.bytes for p in points], [psnr(p.mse) for p in points], style, label=peer, markersize=4)
+        axes.set(xscale="log", xlabel=f"bytes a picture, {SIZES[size]}", ylabel="PSNR, dB", title=name)
+        axes.grid(alpha=0.3)
+    both[0].legend(fontsize=8)
     RESULTS.mkdir(exist_ok=True)
-    figure.savefig(file, dpi=110, bbox_inches="tight")
+    figure.savefig(file, dpi=90, bbox_inches="tight")
     pyplot.close(figure)
 
 
-PARTS: dict[str, Callable[[Bench], dict[str, Any] | None]] = {"mnist": mnist, "gtsrb": gtsrb, "coding": coding}
+def side_by_side(file: Path, model: Measured, test: Sequence[Picture], settings: Sequence[Setting]) -> None:
+    """Pictures of one model beside AVIF and WebP at equal bytes without headers."""
+    rows = spread(range(len(test)), 4)
+    ours = [Coded(size, model.back[row]) for size, row in zip(model.of_one, rows, strict=True)]
+    peers = {codec: found for codec in ("AVIF", "WebP") if (found := of_codec(settings, codec))}
+    sheet([test[row] for row in rows], ours, peers).save(file)
 
 
-def section(name: str, result: dict[str, Any]) -> str:
-    """A part's tables below its question."""
-    question = (PARTS[name].__doc__ if name in PARTS else folder.__doc__) or ""
-    parts = [f"## {name}: {question.splitlines()[0]}", table(result["targets"])]
-    if "models" in result:
-        peers = f"Mosaics of {result['mosaic images']} images, and {result['file images']} as one file each."
-        parts += [
-            "Our models:",
-            table(result["models"]),
-            f"BD-rate of aekit against each. {peers}",
-            table(result["BD-rate"]),
-        ]
-        parts.append(f"![curves]({result['picture']})")
-    return "\n\n".join(parts)
+def run(name: str, test: list[Picture], folders: Sequence[Path], images: int, stored: list[Setting]) -> None:
+    """Measure models and codecs, and write the results."""
+    shared = spread(range(len(test)), images)
+    models = [Measured(folder, test, shared) for folder in folders]
+    settings = stored or kept(measure([test[row] for row in shared]))
+    by_size = {size: curves(models, settings, size) for size in SIZES}
+    picture, sheet_file = f"compression-{name}.png", f"compression-{name}-pictures.png"
+    draw(RESULTS / picture, name, by_size, models)
+    side_by_side(RESULTS / sheet_file, models[len(models) // 2], test, settings)
+    marks = at_marks(name, by_size["bytes"]["aekit"], settings)
+    rows, rates = compared(models, settings), bd_rates(by_size)
+    where = ", ".join(f"{key} {value}" for key, value in machine().items())
+    parts = [
+        f"# Compression of {name}\n\nMade by `python benchmarks/compression.py` on: {where}.",
+        f"Models on all {len(test)} test pictures, without names in the archive:",
+        table(model.row for model in models),
+        f"Beside codecs, on the {len(shared)} test pictures that codecs were tried on. `–`: no setting of a codec has "
+        "such an error, or every setting has a smaller one.",
+        table(rows),
+        *(("At the errors of the targets, between our models:", table(marks)) if marks else ()),
+        "BD-rate of aekit against each, in per cent of its bytes; less than 0 is fewer bytes:",
+        table(rates),
+        f"![curves]({picture})",
+        f"The middle of some pictures at equal bytes without headers:\n\n![pictures]({sheet_file})",
+    ]
+    facts = {
+        "models": [model.row for model in models],
+        "compared": rows,
+        "marks": marks,
+        "BD-rate": rates,
+        "pictures codecs were tried on": len(shared),
+        "settings": [asdict(setting) for setting in settings],
+        "machine": machine(),
+    }
+    save(f"compression-{name}", facts, "\n\n".join(parts))
+    print("\n\n".join(parts[1:]), flush=True)
+
+
+def halve_folder(images: Path, out: Path) -> None:
+    """Write halved copies of a folder's pictures as PNG files."""
+    for file in sorted(path for path in images.rglob("*") if path.is_file()):
+        with Image.open(file) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            picture = as_pixels(upright.convert("L" if upright.mode in ("1", "L", "I;16") else "RGB"))
+        target = out / file.relative_to(images).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        as_image(halved(picture)).save(target)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few models, seconds of training each, small mosaics")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, of: " + ", ".join(PARTS))
-    parser.add_argument("--folder", type=Path, help="a folder of images to measure instead of the parts")
-    parser.add_argument("--size", help="HEIGHTxWIDTH for --folder, where its images differ in size")
-    parser.add_argument("--objective", default="rate", choices=("rate", "plain"), help="what is trained")
-    parser.add_argument("--work", type=Path, help="folder for the models; kept (default: a temporary one)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--set", choices=SETS, help="a set in AEKIT_DATA_DIR, with its own split")
+    source.add_argument("--folder", type=Path, help="any folder of images")
+    parser.add_argument("--models", type=Path, nargs="+", default=[], help="exported models of grid codes")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=0,
+        help="evenly spaced test pictures to try codecs on (default: the set's stored envelope, or all)",
+    )
+    parser.add_argument("--unpack", type=Path, help="folder to write pictures to, instead of measuring")
     arguments = parser.parse_args()
-    work = arguments.work or Path(tempfile.mkdtemp(prefix="aekit-compression-"))
-    work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(work.resolve(), arguments.quick, arguments.objective)
-    results = load(bench.results)  # of parts that this call leaves out
-    if arguments.folder:
-        runs = {arguments.folder.name: lambda: folder(bench, arguments.folder, arguments.size)}
+    if arguments.unpack and arguments.set:
+        SETS[arguments.set].unpack(arguments.unpack)
+    elif arguments.unpack:
+        halve_folder(arguments.folder, arguments.unpack)
+    elif not arguments.models:
+        parser.error("name the models with --models")
+    elif arguments.set:
+        known = {} if arguments.images else load_results(f"envelope-{arguments.set}")
+        images, stored = (known["pictures"], load(arguments.set)) if known else (arguments.images, [])
+        run(arguments.set, list(SETS[arguments.set].read("test")), arguments.models, images, stored)
     else:
-        runs = {name: lambda name=name: PARTS[name](bench) for name in arguments.only.split(",")}
-    for name, run in runs.items():
-        result = run()
-        if result is None:
-            print(f"no data for {name}: left out")
-            continue
-        results[name] = result
-        print(f"\n{section(name, result)}\n", flush=True)
-        results["machine"] = machine()
-        where = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
-        note = "Rough figures of a --quick run. " if arguments.quick else ""
-        head = f"# Compression\n\n{note}Made by `python benchmarks/compression.py` on: {where}."
-        parts = [section(part, found) for part, found in results.items() if part != "machine"]
-        save(bench.results, results, "\n\n".join([head, *parts]))
-    print(f"models and archives: {work}")
+        test = list(open_test_images(str(arguments.folder), Bundle.read(arguments.models[0])).images)
+        run(re.sub(r"\W+", "-", arguments.folder.name) or "folder", test, arguments.models, arguments.images, [])
 
 
 if __name__ == "__main__":

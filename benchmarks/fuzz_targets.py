@@ -2,14 +2,17 @@
 
 A target's `run` may return or raise an AekitError; it raises Wrong where an answer differs from what a checksum or a
 documented rule promises. Anything else that comes out of it is a finding. The targets stand by subject in
-fuzz_targets_images.py, fuzz_targets_codes.py and fuzz_targets_models.py.
+fuzz_targets_images.py, fuzz_targets_codes.py, fuzz_targets_grids.py, fuzz_targets_journals.py and
+fuzz_targets_models.py.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
 import fuzz_targets_codes as codes
+import fuzz_targets_grids as grids
 import fuzz_targets_images as images
+import fuzz_targets_journals as journals
 import fuzz_targets_models as models
 from fuzz_targets_base import Target, Wrong
 
@@ -26,9 +29,12 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "codes": codes.codes,
     "archive": codes.archive,
     "forged": codes.forged,
+    "grid-archive": grids.archive,
+    "grid-index": grids.index,
     "entropy": codes.entropy,
     "tables": codes.tables,
-    "journal": codes.journal,
+    "journal": journals.journal,
+    "finished": journals.finished,
     "manifest": models.manifest,
     "graph": models.graph,
     "components": models.components,

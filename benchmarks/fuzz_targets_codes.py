@@ -1,11 +1,10 @@
-"""Fuzz targets of codes: code files, archives, entropy coding, and the journals of jobs that write them."""
+"""Fuzz targets of codes: code files, archives and entropy-coded bytes."""
 
 import contextlib
 import json
 import shutil
 import struct
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ from aekit.codes.npy_index import index_path
 from aekit.codes.tables import read_tables
 from aekit.errors import AekitError, OutputError
 from aekit.images.records import Record, check_relative
-from aekit.images.sources import open_source
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
-from aekit.outputs.log import parse_line
 
 FEW = jobs.JobOptions(batch_size=2, workers=0)
 """Options of small jobs."""
@@ -161,50 +158,6 @@ def sealed_archive(parts: Any) -> bytes:
 
 def inflated(data: bytes) -> bytes:
     return zlib.decompress(data, -15)
-
-
-def journal(folder: Path) -> Target:
-    """The journal of a killed job: the next job resumes it and ends with the same bytes, or refuses it by name.
-
-    With lines forged under right checksums a journal can claim any work as done, so there only an error by name or a
-    code file that can be read is asked for.
-    """
-    work, codec = folder / "job", Codec.load(TINY, "cpu", 1)
-    work.mkdir()
-    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16), np.uint8)
-    np.save(work / "in.npy", images)
-    out, source = work / "o.npy", open_source(str(work / "in.npy"))
-    names = ("o.npy", "o.jsonl", "o.npy.part", "o.jsonl.part", "o.npy.journal")
-
-    def stop(done: int) -> None:
-        if done >= 4:
-            raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        jobs.compress(source, out, codec, replace(FEW, progress=stop))
-    left = {name: (work / name).read_bytes() for name in names if (work / name).exists()}
-    seed = left.pop("o.npy.journal")
-    jobs.compress(source, out, codec, replace(FEW, resume=True))
-    wanted = out.read_bytes(), index_path(out).read_bytes()
-
-    def run(data: bytes) -> None:
-        for name in names:
-            (work / name).unlink(missing_ok=True)
-        for name, content in left.items():
-            (work / name).write_bytes(content)
-        (work / "o.npy.journal").write_bytes(data)
-        jobs.compress(source, out, codec, replace(FEW, resume=True))
-        lines = set(data.splitlines(keepends=True))
-        forged = any(parse_line(line) for line in lines - set(seed.splitlines(keepends=True)))
-        if not forged and (out.read_bytes(), index_path(out).read_bytes()) != wanted:
-            raise Wrong("other codes than those of a job that was left alone")
-        list(CodeFile.open(out).batches(7))
-
-    def repaired(data: bytes) -> bytes:
-        texts = [line[9:] for line in data.split(b"\n") if line[9:]]
-        return b"".join(b"%08x %s\n" % (zlib.crc32(text), text) for text in texts)
-
-    return Target([seed], run, repaired)
 
 
 def code_file(folder: Path) -> Path:

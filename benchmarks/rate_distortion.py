@@ -8,19 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
-from aekit.evaluation.codecs import ImageCodec, write_and_read
+from aekit.evaluation.envelope import Setting
+from aekit.evaluation.envelope import bytes_at as lowest_bytes
 from aekit.evaluation.metrics import mse, psnr
 from aekit.images.decode import Pixels
 from aekit.pca import Pca
 
 COMPONENTS = (8, 16, 24, 32, 48, 64, 96, 128, 256, 384)
-QUALITIES = {
-    "PNG": (None,),
-    "JPEG": (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 55, 70, 85, 95),
-    "WebP": (0, 1, 3, 6, 10, 16, 24, 34, 46, 60, 75, 90),
-    "AVIF": (0, 3, 6, 10, 16, 24, 34, 46, 60, 75, 90),
-    "JPEG XL": (1, 5, 10, 15, 20, 25, 32, 40, 50, 60, 75, 90),
-}
 
 
 @dataclass(frozen=True)
@@ -46,16 +40,14 @@ def frontier(points: Sequence[Point]) -> Curve:
     return best
 
 
-def codec_curve(codec: ImageCodec, pictures: Pixels, count: int) -> Curve:
-    """A codec over its settings on pictures uint8 [n, H, W, C] that hold `count` images in all."""
-    chromas = codec.chroma if pictures.shape[3] == 3 and codec.chroma else (None,)
-    points = []
-    for quality in QUALITIES[codec.name]:
-        for chroma in chromas:
-            coded = write_and_read(codec, pictures, count, quality, chroma)
-            setting = "lossless" if quality is None else " ".join(map(str, filter(None, (f"q{quality}", chroma))))
-            points.append(Point(coded.bytes_per_image, coded.mse, setting))
-    return frontier(points)
+def curve_of(settings: Sequence[Setting], size: str = "bytes") -> Curve:
+    """The lowest curve of settings; `size` is the size that counts, `bytes` or `payload`. A payload of 0 counts as 1.
+
+    At the error of each setting it has the fewest bytes that aekit.evaluation.envelope.bytes_at finds for that error.
+    """
+    lossless = [Point(getattr(each, size), 0.0, str(each)) for each in settings if each.mse == 0]
+    points = [(lowest_bytes(settings, each.mse, size), each) for each in settings if each.mse > 0]
+    return frontier([*lossless, *(Point(found, each.mse, str(each)) for found, each in points if found is not None)])
 
 
 def klt_curve(train: Pixels, test: Pixels, steps: int = 24) -> Curve:
@@ -91,15 +83,18 @@ def _entropy(values: npt.NDArray[np.float32]) -> float:
     return float(-(shares * np.log2(shares)).sum())
 
 
-def bytes_at(curve: Curve, most_mse: float) -> float | None:
-    """Bytes an image at an MSE, between the measured points, along log bytes against PSNR; of a curve whose coarsest
-    setting is better than that already, those of that setting; None if no setting is so good."""
+def bytes_at(curve: Curve, mse: float) -> float | None:
+    """Bytes an image at an MSE, between the measured points, along log bytes against PSNR.
+
+    None if no setting is so good, or if every setting is better: then nobody knows how few bytes would do. A lossless
+    curve has its bytes at every error.
+    """
     curve = frontier(curve)
-    if not curve or curve[-1].mse > most_mse:
+    if not curve or curve[-1].mse > mse:
         return None
-    if curve[0].mse <= most_mse:
-        return curve[0].bytes
-    return math.exp(float(_log_bytes(curve)(psnr(most_mse))))
+    if curve[0].mse < mse:
+        return curve[0].bytes if curve[0].mse == 0 else None
+    return math.exp(float(_log_bytes(curve)(psnr(mse))))
 
 
 def bd_rate(curve: Curve, reference: Curve) -> float | None:

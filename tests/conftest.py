@@ -166,6 +166,20 @@ def json_output(done: "subprocess.CompletedProcess[str]") -> dict[str, object]:
 
 
 @pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with images and their codes, beside a folder where nothing may change."""
+    from attacked import MINE, invoke
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AEKIT_MODEL", str(TINY))
+    write_pictures(tmp_path / "in", 4)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "mine").write_bytes(MINE)
+    invoke("compress", "in", "--out", "codes.npy")
+    return tmp_path
+
+
+@pytest.fixture
 def codes(pictures: Path, tmp_path: Path, tiny_codec: Codec) -> Path:
     """The code file of `pictures`."""
     return jobs.compress(open_source(str(pictures)), tmp_path / "codes.npy", tiny_codec).out

@@ -1,4 +1,4 @@
-"""A second reader of archives, plain and slow, written from ARCHIVE.md: test_archive holds the first to it."""
+"""A second reader of archives, plain and slow, written from ARCHIVE.md. Tests compare aekit's reader with it."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ def planes(data: bytes, count: int, width: int) -> tuple[list[int], bytes]:
     return numbers, data[count * width :]
 
 
-def read_records(stream: bytes, inputs: int, rows: int) -> list[tuple[bytes, int, int, str]]:
-    data = zlib.decompress(stream, -15)
+def read_paths(data: bytes, inputs: int) -> tuple[list[bytes], dict[int, str], bytes]:
+    """The paths of all inputs, the reasons of those that failed, and the bytes after these columns."""
     starts, data = planes(data, inputs, 1)
     ends, data = planes(data, inputs, 1)
     lengths, data = planes(data, inputs, 2)
@@ -34,30 +34,96 @@ def read_records(stream: bytes, inputs: int, rows: int) -> list[tuple[bytes, int
     reasons = {}
     for place, size in zip(places, sizes, strict=True):
         reasons[place], data = data[:size].decode(), data[size:]
+    return paths[1:], reasons, data
+
+
+def with_sizes(paths: list[bytes], reasons: dict[int, str], sizes: list[tuple[int, int]]) -> list[Any]:
+    """(path, width, height, reason) of each input."""
+    left = iter(sizes)
+    return [
+        (path, 0, 0, reasons[place]) if place in reasons else (path, *next(left), "")
+        for place, path in enumerate(paths)
+    ]
+
+
+def read_records(stream: bytes, inputs: int, rows: int) -> list[Any]:
+    paths, reasons, data = read_paths(zlib.decompress(stream, -15), inputs)
     widths, data = planes(data, rows, 4)
     heights, data = planes(data, rows, 4)
     assert data == b""
-    records, width, row = [], 0, 0
-    for place, path in enumerate(paths[1:]):
-        if place in reasons:
-            records.append((path, 0, 0, reasons[place]))
-            continue
+    sizes, width = [], 0
+    for row in range(rows):
         width = (width + widths[row]) % 2**32
-        records.append((path, width, (heights[row] + width) % 2**32, ""))
-        row += 1
-    return records
+        sizes.append((width, (heights[row] + width) % 2**32))
+    return with_sizes(paths, reasons, sizes)
 
 
-def read_archive(data: bytes, tables: dict[str, Any]) -> tuple[dict[str, Any], list[list[int]], list[Any]]:
-    """The header's JSON, the rows' codes and the inputs' records, of a whole archive; AssertionError for any other."""
+def read_sizes(stream: bytes, inputs: int, rows: int, named: bool) -> tuple[list[tuple[int, int]], list[Any]]:
+    """Version 2: (width, height) of each coded picture, and the records."""
+    data = zlib.decompress(stream, -15)
+    widths, data = planes(data, rows, 2)
+    heights, data = planes(data, rows, 2)
+    sizes, width = [], 0
+    for row in range(rows):
+        width = (width + widths[row]) % 2**16
+        sizes.append((width, (heights[row] + width) % 2**16))
+    records = []
+    if named:
+        paths, reasons, data = read_paths(data, inputs)
+        wider, data = planes(data, rows, 4)
+        higher, data = planes(data, rows, 4)
+        own = [((sizes[row][0] + wider[row]) % 2**32, (sizes[row][1] + higher[row]) % 2**32) for row in range(rows)]
+        records = with_sizes(paths, reasons, own)
+    assert data == b""
+    return sizes, records
+
+
+def read_parts(data: bytes, shapes: list[tuple[int, int]], tables: dict[str, Any], part_numbers: int) -> list[Any]:
+    """Version 2: the codes of a block, each h · w lists of K numbers."""
+    channels, parts, held = len(tables["dimensions"]), [], 0  # a part: numbers of places, of one code or several
+    for h, w in shapes:
+        if h * w * channels > part_numbers:
+            lines = max(part_numbers // (w * channels), 1)
+            parts += [[min(lines, h - top) * w] for top in range(0, h, lines)]
+            held = part_numbers
+        elif held and held + h * w * channels <= part_numbers:
+            parts[-1].append(h * w)
+            held += h * w * channels
+        else:
+            parts.append([h * w])
+            held = h * w * channels
+    places = []
+    for part in parts:
+        crc, p = number(data[:4]), number(data[4:8])
+        codes = plain_decode(data[8 : 8 + p], sum(part), tables)
+        assert crc == zlib.crc32(b"".join(map(bytes, codes)))
+        places += codes
+        data = data[8 + p :]
+    assert data == b""
+    found = []
+    for h, w in shapes:
+        found.append(places[: h * w])
+        places = places[h * w :]
+    assert places == []
+    return found
+
+
+def read_archive(
+    data: bytes, tables: dict[str, Any], part_numbers: int = 2**20
+) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """The header's JSON, the rows' codes and the inputs' records, of a whole archive; AssertionError for any other.
+
+    The code of a row is a list of numbers, or for version 2 ((width, height), lists of the numbers of each place).
+    """
     assert data[:8] == bytes.fromhex("89 41 45 4b 0d 0a 1a 0a")
-    assert number(data[8:10]) == 1
+    version = number(data[8:10])
     h = number(data[10:14])
     assert number(data[14 + h : 18 + h]) == zlib.crc32(data[: 14 + h])
     header = json.loads(zlib.decompress(data[14 : 14 + h]))
+    assert version == (2 if "stride" in header["spec"]["geometry"] else 1)
     text = json.dumps(tables, sort_keys=True, separators=(",", ":"))
     assert header["tables"] == hashlib.sha256(text.encode()).hexdigest()[:32]
-    codes: list[list[int]] = []
+    codes: list[Any] = []
     records: list[Any] = []
     blocks, at = b"", 18 + h
     while True:
@@ -68,14 +134,23 @@ def read_archive(data: bytes, tables: dict[str, Any]) -> tuple[dict[str, Any], l
         if kind == b"F":
             break
         assert kind == b"B"
-        fields = ((0, 2), (2, 4), (4, 6), (6, 8), (8, 12), (12, 16))
-        inputs, rows, height, width, channels, c = (number(body[i:j]) for i, j in fields)
-        assert (height, width, channels) == (1, 1, header["spec"]["code_dim"])
-        codes += plain_decode(body[16 : 16 + c], rows, tables)
-        if header["named"]:
-            records += read_records(body[16 + c :], inputs, rows)
+        inputs, rows = number(body[:2]), number(body[2:4])
+        if version == 1:
+            height, width, channels, c = (number(body[i:j]) for i, j in ((4, 6), (6, 8), (8, 12), (12, 16)))
+            assert (height, width, channels) == (1, 1, header["spec"]["code_dim"])
+            codes += plain_decode(body[16 : 16 + c], rows, tables)
+            if header["named"]:
+                records += read_records(body[16 + c :], inputs, rows)
+            else:
+                assert len(body) == 16 + c and inputs == rows
         else:
-            assert len(body) == 16 + c and inputs == rows
+            assert body[4] == 0
+            r, stride = number(body[5:9]), header["spec"]["geometry"]["stride"]
+            sizes, found = read_sizes(body[9 : 9 + r], inputs, rows, header["named"])
+            shapes = [(-(-height // stride), -(-width // stride)) for width, height in sizes]
+            codes += zip(sizes, read_parts(body[9 + r :], shapes, tables, part_numbers), strict=True)
+            records += found
+            assert header["named"] or inputs == rows
         blocks += (n + 9).to_bytes(4, "little") + body[:4]
     assert body == blocks
     assert number(data[at:]) == n + 9

@@ -179,6 +179,22 @@ def test_a_path_that_the_system_refuses_is_one_line_that_names_it(tmp_path: Path
         assert any(name in done.stderr for name in (LONG_NAME, "loop", "in.npy/x"))
 
 
+def test_a_system_that_starts_no_more_threads_is_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", made_images(500))
+    program = (
+        "import threading\n"
+        'def refuse(*_, **__): raise RuntimeError("can\'t start new thread")\n'
+        "threading._start_new_thread = threading._start_joinable_thread = refuse\n"
+        "import aekit.cli; aekit.cli.main()"
+    )
+    options = ["compress", "in.npy", "--out", "o.npy", "--model", str(TINY), "--workers", "2"]
+    done = subprocess.run([sys.executable, "-c", program, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("aekit: the system starts no more threads; free some memory, or raise")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(tree(tmp_path)) == ["in.npy"]
+
+
 @POSIX
 @pytest.mark.parametrize(
     "line",

@@ -123,6 +123,11 @@ def main() -> None:
         status = report_error(error)
     except MemoryError:
         status = report_error(AekitError(_NO_MEMORY))
+    except RuntimeError as error:
+        if "start new thread" not in str(error):  # Python's words, where a system lacks memory or bounds its threads
+            raise
+        fix = "free some memory, or raise the limit on processes and threads (ulimit -u)"
+        status = report_error(AekitError("the system starts no more threads", fix=fix))
     except OSError as error:
         if isinstance(error, io.UnsupportedOperation):  # a mistake in aekit, not something the system refused
             raise

@@ -1,7 +1,8 @@
 """aekit evaluate: measure a model on images it was not trained on."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,10 +42,13 @@ def evaluate(
 ) -> None:
     """Measure a model on images it was not trained on: error, bytes per image, and PCA and image codecs to compare.
 
-    Writes report.json, and a picture of ten images above their reconstructions.
+    Codecs are tried at several scales: shrink, write, read, enlarge. Writes report.json, and a picture of ten images
+    above their reconstructions.
     """
+    from aekit.cli.report_lines import report_lines
     from aekit.errors import OptionError
-    from aekit.evaluation.report import REPORT, open_test_images, write_report
+    from aekit.evaluation.opening import open_test_images
+    from aekit.evaluation.report import REPORT, write_report
     from aekit.evaluation.report import evaluate as measure
     from aekit.images.named_sets import NAMES
     from aekit.model.codec import Codec
@@ -72,55 +76,22 @@ def evaluate(
     if settings and group_by is None:
         group_by = str(settings.get("group_by", ""))
     check_apart(out, Path(source), model, resolve_run(run), scanned=Path(source))
+    _say(f"reading {source}")
     test = open_test_images(source, codec.bundle, group_by)
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")
-    figures, reconstructions = measure(codec, test, _baseline(resolve_run(run)) if settings else None)
-    write_report(out, figures, test, reconstructions, overwrite=overwrite)
-    emit({**figures, "out": str(out)}, [*_lines(figures), f"report and picture: {out}"], as_json)
+    is_grid = codec.spec.is_grid
+    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, _say)
+    write_report(out, report, overwrite=overwrite)
+    emit({**report.figures, "out": str(out)}, [*report_lines(report.figures), f"report and picture: {out}"], as_json)
     if test.skipped:
         raise typer.Exit(3)
 
 
-def _lines(figures: dict[str, Any]) -> list[str]:
-    """Return the report in words. The first figures belong to the codes that the model is meant to store."""
-    pca = figures["pca_note"]
-    if figures["pca_mse"] is not None:
-        pca = f"MSE {figures['pca_mse']:.5f} {pca}"
-    what = f"PCA of {figures['pca_code_dim'] or figures['code_dim']} numbers"
-    return [
-        f"{figures['images']:,} images: {figures['test_images']}",
-        f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB from {figures['headline_codes']} codes of "
-        f"{figures['bytes_per_image']:,} bytes an image; the pixels are {figures['raw_bytes_per_image']:,} bytes",
-        f"{what}: {pca}",
-        f"float32 codes: {figures['float_bytes_per_image']:,} bytes an image, MSE {figures['float_mse']:.5f}; "
-        f"uint8 codes: {figures['uint8_bytes_per_image']:,} bytes, MSE {figures['uint8_mse']:.5f}; "
-        f"rounding costs {figures['uint8_cost_db']:.3f} dB",
-        *_stored(figures),
-        f"model {figures['model_id']}: {figures['model_bytes']:,} bytes, ran on {figures['provider']}",
-    ]
-
-
-def _stored(figures: dict[str, Any]) -> list[str]:
-    """Return the lines about the archive and the other codecs."""
-    size, entropy = figures["archive_bytes_per_image"], figures["entropy_bytes_per_image"]
-    stored = "unknown: the model has no frequency tables; export it again"
-    if size is not None:
-        stored = f"{size:.2f} bytes an image; the entropy of the codes is {entropy:.2f}"
-    codecs = figures["codecs"]
-    lines = [
-        f"in an archive: {stored}",
-        f"bytes an image that other codecs need for an MSE of {codecs['mse']:.5f}, first {codecs['mosaic_images']} "
-        f"images in one mosaic, then {codecs['file_images']} as one file each:",
-    ]
-    for name, sizes in codecs.items():
-        if isinstance(sizes, dict):
-            ways = [
-                f"{coded['bytes_per_image']:.1f} (MSE {coded['mse']:.5f})" if coded else "no setting is good enough"
-                for coded in (sizes["mosaic"], sizes["files"])
-            ]
-            lines.append(f"  {name}: {ways[0]}, {ways[1]}")
-    return lines
+def _say(what: str) -> None:
+    """Tell a person at a terminal what begins. Nobody else needs it."""
+    if sys.stderr.isatty():
+        note(f"{what} …")
 
 
 def _baseline(run: Path) -> "Pca | None":

@@ -51,6 +51,7 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     if isinstance(facts.get("latent"), dict):  # its arrays are base64, which is of no use to a reader
         facts["latent"] = {"source": facts["latent"].get("source"), "holds": sorted(facts["latent"])}
     facts["tables"] = read_tables(bundle).digest if "tables" in facts else None
+    facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += code_in_words(bundle.spec)
     shown = {name: value for name, value in facts.items() if name not in ("spec", "model_id", "kmac_per_pixel")}

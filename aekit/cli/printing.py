@@ -134,3 +134,12 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+def entropy_in_words(figures: dict[str, Any]) -> str:
+    """Return which entropy model a grid model has, and what the others take on held-out pictures."""
+    static = f"{figures['static_bits_per_pixel']:.4f} bits a pixel with static tables"
+    if "context_bits_per_pixel" not in figures:
+        return static
+    context = f"{figures['context_bits_per_pixel']:.4f} with a context model"
+    return f"{static}, {context}; {figures['kept']} kept"

@@ -126,9 +126,12 @@ def train(
         int | None,
         typer.Option(
             help="Passes over the images. With --network grid an epoch has 100 to 500 steps.",
-            show_default="20 to 200, by the number of images; with --network grid as many as 4000 steps take",
+            show_default="20 to 200, by the number of images; with --network grid as many as 3000 steps take",
             min=1,
         ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps to train for, in place of --epochs.", min=1, show_default="by --epochs")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to train for, such as 90s, 5m or 1h.")] = None,
     batch_size: Annotated[
@@ -176,6 +179,7 @@ def train(
         "max_side": max_side,
         "gray": gray,
         "epochs": epochs,
+        "steps": steps,
         "budget": budget,
         "batch_size": batch_size,
         "lr": lr,

@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from aekit.codes.mismatch import mismatch
 from aekit.codes.npy_index import index_path, read_header, read_lines
-from aekit.errors import CodesError, ModelMismatch, SourceError, reason
+from aekit.errors import CodesError, SourceError, reason
 from aekit.images.arrays import read_rows
 from aekit.images.paths import FILE, NOTHING, kind_of
 from aekit.images.records import Record
@@ -74,7 +75,7 @@ class CodeFile:
         """Raise ModelMismatch or CodesError unless `bundle` can decode these codes."""
         spec = bundle.spec
         if self.header is not None and self.header["model_id"] != bundle.model_id:
-            raise ModelMismatch(str(self.path), self.header["model_id"], bundle.model_id)
+            raise mismatch(self.path, self.header["model_id"], self.is_grid, bundle)
         if self.is_grid != spec.is_grid:
             wanted, other = f"grid codes [n, h, w, {spec.code_dim}]", f"vector codes [n, {spec.code_dim}]"
             expected = f"{wanted if spec.is_grid else other}, which model {bundle.model_id} makes"

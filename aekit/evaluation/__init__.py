@@ -7,7 +7,7 @@ The public names load on first use, so that importing this package imports nothi
     write_report      report.json and a picture of reconstructions
     mse               mean squared error
     psnr              peak signal-to-noise ratio
-    codecs_at         bytes that PNG, JPEG, WebP, AVIF and JPEG XL need for an MSE
+    find_peers        bytes that image codecs need for an MSE, at native size and shrunk
 """
 
 from typing import TYPE_CHECKING
@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 from aekit.lazy import lazily
 
 if TYPE_CHECKING:
-    from aekit.evaluation.codecs import codecs_at
     from aekit.evaluation.metrics import mse, psnr
-    from aekit.evaluation.report import evaluate, open_test_images, write_report
+    from aekit.evaluation.opening import open_test_images
+    from aekit.evaluation.peers import find_peers
+    from aekit.evaluation.report import evaluate, write_report
 
-__all__ = ["codecs_at", "evaluate", "mse", "open_test_images", "psnr", "write_report"]
+__all__ = ["evaluate", "find_peers", "mse", "open_test_images", "psnr", "write_report"]
 
 _HOMES = {
-    "codecs_at": "aekit.evaluation.codecs",
     "evaluate": "aekit.evaluation.report",
+    "find_peers": "aekit.evaluation.peers",
     "mse": "aekit.evaluation.metrics",
-    "open_test_images": "aekit.evaluation.report",
+    "open_test_images": "aekit.evaluation.opening",
     "psnr": "aekit.evaluation.metrics",
     "write_report": "aekit.evaluation.report",
 }

@@ -1,6 +1,7 @@
 """Errors of reconstructions."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +15,17 @@ def mse(images: Pixels, reconstructions: Pixels) -> float:
         difference = images[start : start + 1024].astype(np.int32) - reconstructions[start : start + 1024]
         total += int(np.square(difference, out=difference).sum(dtype=np.int64))
     return total / images.size / 255**2
+
+
+def mean_mse(pictures: Sequence[Pixels], reconstructions: Sequence[Pixels]) -> float:
+    """Return the mean over pictures of their mean squared errors, for pixels scaled to [0, 1].
+
+    Pictures are uint8 [H, W, C] of any sizes. A small picture counts as much as a large one. For pictures of one size
+    this is the error over all pixels.
+    """
+    if isinstance(pictures, np.ndarray) and isinstance(reconstructions, np.ndarray):
+        return mse(pictures, reconstructions)  # at once, which is faster
+    return sum(map(mse, pictures, reconstructions)) / len(pictures)
 
 
 def psnr(mean_squared_error: float) -> float:

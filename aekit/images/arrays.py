@@ -1,4 +1,4 @@
-"""Arrays of images on the disk: .npy and .npz as numpy saves them, and idx, the format of MNIST."""
+"""Read arrays of images from files: .npy and .npz of numpy, and idx, the format of MNIST."""
 
 import gzip
 import io
@@ -18,22 +18,23 @@ from aekit.images.paths import FILE, kind_of
 
 
 def load_images(path: Path) -> Pixels:
-    """Images of an .npy or .npz file, uint8 [n, height, width, channels]; a plain uint8 .npy is mapped, not read.
+    """Return the images of an .npy or .npz file, uint8 [n, height, width, channels].
 
-    Taken are [n, height, width] and [n, height, width, 1 or 3] of uint8, bool (0 and 255), uint16 (divided by 257) and
-    floats in [0, 1]. An .npz holds one array, or one called `images`.
+    The file holds an array [n, height, width] or [n, height, width, 1 or 3]. Its numbers are uint8, bool (read as 0 and
+    255), uint16 (divided by 257) or floats from 0 to 1 (multiplied by 255). An .npz holds one array, or one that is
+    called `images` among others. A uint8 array in an .npy file is mapped: it takes no memory until it is used.
 
-    Raises SourceError for anything else, NaN included.
+    Raises SourceError if the file is missing or damaged, or holds anything else, such as NaN.
     """
     _check_file(path, "an array saved by numpy")
     return _as_images(str(path), _load_array(path))
 
 
 def read_rows(array: npt.NDArray[Any], start: int, stop: int, name: str) -> npt.NDArray[Any]:
-    """Rows start to stop - 1 of an array [n, …]. Rows of a mapped file are read, not fetched through the map.
+    """Return the rows from start to stop - 1 of an array [n, …]. Rows of a mapped file are read from the file.
 
-    If another program cuts a file short, touching the map's lost pages kills the process (SIGBUS); a read does not.
-    Raises SourceError, which names `name`, if the file does not hold the rows any more.
+    If another program makes the file shorter, an access to the map's lost pages kills the process (SIGBUS). A read of
+    the file fails without harm. Raises SourceError, which names `name`, if the file does not hold the rows any more.
     """
     rows = array[start:stop]
     if not isinstance(array, np.memmap) or not rows.size or not rows.flags.c_contiguous or array.filename is None:
@@ -54,7 +55,7 @@ def read_rows(array: npt.NDArray[Any], start: int, stop: int, name: str) -> npt.
 
 
 def _check_file(path: Path, expected: str) -> None:
-    """Raise SourceError for a pipe, whose opening would wait for ever, and for a path that the system refuses."""
+    """Raise SourceError unless `path` is a file. Opening a pipe would wait for ever."""
     if (kind := kind_of(path)) != FILE:
         raise SourceError(str(path)[:300], expected=expected, found=kind)
 
@@ -78,7 +79,7 @@ def _load_array(path: Path) -> npt.NDArray[Any]:
 
 
 def _as_images(name: str, array: npt.NDArray[Any]) -> Pixels:
-    """uint8 [n, h, w, c] from what people save: [n, h, w], bool, uint16, or floats in [0, 1]."""
+    """Return an array of any accepted shape and type as uint8 [n, height, width, channels]; see load_images."""
     if array.ndim == 3 and array.shape[2] in (3, 4) and array.size:
         raise SourceError(
             name,
@@ -116,12 +117,12 @@ def _as_images(name: str, array: npt.NDArray[Any]) -> Pixels:
 
 
 def read_idx(path: Path) -> Pixels:
-    """Images of an idx file (the MNIST format), plain or gzip: uint8 [n, height, width, channels].
+    """Return the images of an idx file (the MNIST format), plain or gzip: uint8 [n, height, width, channels].
 
-    Format: two zero bytes, a type byte (8: unsigned bytes), the number of dimensions, each dimension as a big-endian
-    uint32, then the values (LeCun, the MNIST database page). A plain file is mapped, not read.
+    The format is: two zero bytes, a type byte (8 for unsigned bytes), the number of dimensions, each dimension as a
+    big-endian uint32, then the values (LeCun, the MNIST database page). A plain file is mapped.
 
-    Raises SourceError if the file is not idx, is cut short, or holds no images.
+    Raises SourceError if the file is missing, is not idx, is cut short, or holds no images.
     """
     expected = "an idx file of unsigned bytes in 3 dimensions (or 4: channels last)"
     _check_file(path, expected)
@@ -134,7 +135,8 @@ def read_idx(path: Path) -> Pixels:
                 raise SourceError(str(path), expected=expected, found=f"a file that starts with {head.hex(' ')}")
             shape = struct.unpack(f">{head[3]}I", file.read(4 * head[3]))
             count = math.prod(shape)
-            data = _read_up_to(file, count + 1) if packed else b""  # no more: a small file may unpack to any size
+            # At most one byte too many: a small file may unpack to any size.
+            data = _read_up_to(file, count + 1) if packed else b""
     except (OSError, EOFError, struct.error, zlib.error, ValueError) as error:
         if isinstance(error, SourceError):
             raise
@@ -144,12 +146,12 @@ def read_idx(path: Path) -> Pixels:
     if size != count or count == 0:
         raise SourceError(str(path), expected=f"{count:,} bytes of pixels {shape}", found=f"{size:,}")
     flat = np.frombuffer(data, np.uint8) if packed else np.memmap(path, np.uint8, "r", offset)
-    # The format says that three dimensions are gray images, however wide.
+    # In this format three dimensions are always gray images, even if the last one is 3.
     return _as_images(str(path), flat.reshape(shape if len(shape) == 4 else (*shape, 1)))
 
 
 def _read_up_to(file: io.BufferedIOBase, most: int) -> bytearray:
-    """The next bytes of a file, `most` or what there is; memory is taken as they come, whatever `most` says."""
+    """Return the next `most` bytes of a file, or fewer if it ends. Memory is taken only for bytes that are there."""
     data = bytearray()
     while piece := file.read(min(2**20, most - len(data))):
         data += piece

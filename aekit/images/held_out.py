@@ -1,6 +1,6 @@
-"""Hold images out for validation: the same ones on every machine, found again from names alone.
+"""Hold images out for validation. The names alone decide which ones, so every machine holds out the same images.
 
-Evaluation uses the same rule to find which images of a folder the model was never trained on.
+Evaluation uses the same rule to find the images of a folder that the model was never trained on.
 """
 
 import hashlib
@@ -14,20 +14,20 @@ from aekit.errors import SourceError
 from aekit.images.patterns import group_names
 
 FRACTION = 0.1
-"""Share of a source that is held out."""
+"""Share of the images that are held out."""
 MOST = 5_000
-"""Most images held out, however large the source is."""
+"""Largest number of images that are held out."""
 
 
 def hold_out(names: Sequence[str], group_by: str = "") -> npt.NDArray[np.bool_]:
-    """Which images validate: a boolean per name, about FRACTION of them true.
+    """Return which images are held out: a boolean for each name, about FRACTION of them true.
 
-    `group_by` is a regular expression; images for which it matches the same text stay on the same side (frames of one
-    video, parts of one batch). Without it each image is its own group. Groups are taken in the order of their hashes,
-    so that the choice depends on nothing else.
+    `group_by` is a regular expression. Images for which it matches the same text, such as the frames of one video, stay
+    on the same side. Without it, each image is a group of its own. Groups are held out in the order of their hashes, so
+    the choice depends on the names alone.
 
-    Raises OptionError if the expression is malformed, takes too long or misses a name, and SourceError if no group is
-    left to train on.
+    Raises OptionError if the expression is malformed, takes too long or does not match a name; SourceError if there are
+    fewer than two groups.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(group_names(group_by, names) if group_by else names):
@@ -38,10 +38,10 @@ def hold_out(names: Sequence[str], group_by: str = "") -> npt.NDArray[np.bool_]:
             "the images", expected=f"at least 2 {what}, one to train on and one to validate on", found=f"{len(groups)}"
         )
     wanted = min(max(1, round(FRACTION * len(names))), MOST)
-    held = np.zeros(len(names), np.bool_)
+    is_held_out = np.zeros(len(names), np.bool_)
     order = sorted(groups, key=lambda key: hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest())
     for key in order[:-1]:  # the last group is always left to train on
-        if held.sum() >= wanted:
+        if is_held_out.sum() >= wanted:
             break
-        held[groups[key]] = True
-    return held
+        is_held_out[groups[key]] = True
+    return is_held_out

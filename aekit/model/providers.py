@@ -143,7 +143,8 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
     ort = onnxruntime()
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors only: what its warnings say is checked below
+    # Warnings are checked below, and errors on the CPU arrive as exceptions. Other providers only log why they fail.
+    options.log_severity_level = 4 if provider == "cpu" else 3
     if wanted.threads is not None:
         options.intra_op_num_threads = wanted.threads
     if wanted.profile is not None:
@@ -160,6 +161,8 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime raises its own classes, without a public base
+        if provider == "cpu" and lacks_memory(error):
+            raise MemoryError from error
         raise ProviderError(f"provider {provider!r} can't run this graph", found=reason(error, 300)) from error
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise ProviderError(
@@ -169,6 +172,12 @@ def _session(graph: bytes, provider: str, wanted: _Wanted) -> Any:
         )
     session.disable_fallback()
     return session
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Return whether onnxruntime raised this error because the system gave it no memory. Only its text tells."""
+    text = str(error)
+    return any(words in text for words in ("bad_alloc", "bad allocation", "Failed to allocate memory"))
 
 
 def run_session(running: RunningSession, output: str, name: str, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:

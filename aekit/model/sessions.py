@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from aekit.errors import BundleError, OptionError, ProviderError, reason
 from aekit.model.bundle import Bundle
-from aekit.model.providers import RunningSession, open_session, run_session
+from aekit.model.providers import RunningSession, lacks_memory, open_session, run_session
 from aekit.workers import cores
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ class Sessions:
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime raises its own classes, without a public base
+            if running.provider == "cpu" and lacks_memory(error):
+                raise MemoryError from error
             what = f"{self._file(role)} could not be run on {len(batch)} rows"
             raise ProviderError(what, found=reason(error, 300)) from error
         if values.shape != out.shape:  # numpy would repeat one row to fill the places of the others

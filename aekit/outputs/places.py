@@ -113,15 +113,17 @@ def sync(path: Path) -> None:
 
 
 def check_no_links(folder: Path) -> None:
-    """Raise OutputError if anything below a working folder is neither a regular file nor a folder.
+    """Raise OutputError if anything below a working folder is neither a folder nor a regular file with one name.
 
-    aekit makes no links there, so a link was put in by somebody else, and writing through it would leave the folder.
+    aekit makes no links there, hard links neither. So somebody else put a link in, or made a copy of hard links, and
+    writing to it would change a file outside the folder.
     """
     for place, _, others in walk(folder):
         for name in others:
             found = os.lstat(path := os.path.join(place, name))
-            if not stat.S_ISREG(found.st_mode):
-                kind = "a link" if stat.S_ISLNK(found.st_mode) else "no regular file"
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                hard = "a file that has a second name (a hard link)"
+                kind = "a link" if stat.S_ISLNK(found.st_mode) else hard if found.st_nlink > 1 else "no regular file"
                 fix = "remove it, or start anew without --resume"
                 raise OutputError(path, expected="files and folders that aekit wrote", found=kind, fix=fix)
 

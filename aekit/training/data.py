@@ -103,7 +103,7 @@ def load_training_data(
     geometry = choose_geometry(source, size, channels, forms)
     if isinstance(source, ArraySource) and source.is_named_set:
         other = ArraySource(text, load_named_set(text, "validation"))
-        train, validation = (part.read(0, len(part), geometry).images for part in (source, other))
+        train, validation = (read_all(part, geometry)[0] for part in (source, other))
         return TrainingData(text, geometry, train, validation, f"{text}'s own", "", text)
     images, names, skipped = read_all(source, geometry)
     if len(images) < 2:

@@ -134,7 +134,8 @@ class _Recorder:
 
     def is_exhausted(self) -> bool:
         """Return whether validation has not improved over the last _PATIENCE of the run."""
-        return bool(self.loop.config.ema) and self.loop.step - self.best_step > _PATIENCE * self.loop.total
+        validated = min(len(self.epochs) * self.loop.per_epoch, self.loop.total)
+        return bool(self.loop.config.ema) and validated - self.best_step > _PATIENCE * self.loop.total
 
     def end_costs(self, costs: list[Tensor]) -> None:
         self.cost_sum += float(torch.stack(costs).cpu().double().sum())

@@ -288,7 +288,7 @@ def test_a_size_suggests_how_many_numbers_a_code_has() -> None:
         ({"lambda": "0.01", "bytes": "8"}, "lambda and bytes: expected one of them"),
         ({"lambda": "-1"}, "lambda: expected 1e-08 to 10"),
         ({"lambda": "nan"}, "lambda: expected 1e-08 to 10"),
-        ({"bytes": "-3"}, "bytes: expected 0.1 to 65536"),
+        ({"bytes": "-3"}, "bytes: expected 0.1 to 16,777,216"),
         ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0)"),
     ],
 )

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.tables import read_tables
-from aekit.errors import CodesError
+from aekit.errors import CodesError, reason
 from aekit.model.bundle import Bundle
 from aekit.spec import ModelSpec
 
@@ -198,6 +198,12 @@ def _claimed_size(file: BinaryIO, offset: int, end: int) -> int:
     head = file.read(_FRAME.size)
     size = FRAME_BYTES + _FRAME.unpack(head)[1] if len(head) == _FRAME.size else 0
     return size if FRAME_BYTES + _MIN_BLOCK <= size <= min(FRAME_BYTES + _MAX_BODY, end - offset) else 0
+
+
+def undecodable(where: str, error: CodesError) -> CodesError:
+    """Return the error of a block whose codes the entropy coder refused; its own error does not name the file."""
+    fix = "use another copy of the archive, and the model folder that made it"
+    return CodesError(f"{where}: the codes can't be decoded", found=reason(error), fix=fix)
 
 
 def inflate(data: bytes, most: int, bits: int) -> bytes:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aekit.codes.archive import container
 from aekit.codes.archive.columns import Columns, Numbers, deflated, planes
-from aekit.codes.archive.container import BLOCK, frame
+from aekit.codes.archive.container import BLOCK, frame, undecodable
 from aekit.codes.archive.parts import Part, parts_of
 from aekit.codes.archive.records import joined, most_bytes, own_sizes, path_columns, take_paths
 from aekit.codes.entropy import MAX_SYMBOLS
@@ -85,7 +85,7 @@ class GridLayout:
 
     def use(self, bundle: Bundle, tables: ModelTables) -> None:
         """Code and decode with what this model holds for it."""
-        self._coders = GridCoders(bundle, tables)
+        self._coders = GridCoders(tables)
 
     def checked(self, codes: Any, rows: int) -> GridCodes:
         """Return `codes` if they are the codes of so many pictures. Raises ShapeError if not."""
@@ -158,7 +158,10 @@ class GridLayout:
         for part, data, crc in _located(block.codes, parts_of(shapes, self._channels), where):
             if chosen.isdisjoint(range(part.first, part.stop)):
                 continue
-            grids = coder.decode(data, part.shapes(shapes))
+            try:
+                grids = coder.decode(data, part.shapes(shapes))
+            except CodesError as error:
+                raise undecodable(where, error) from error
             if _crc(grids) != crc:
                 fix = "use another copy of the archive, and the model folder that made it"
                 raise CodesError(f"{where}: the codes decode to other numbers than were stored", fix=fix)

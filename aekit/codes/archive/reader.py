@@ -12,8 +12,9 @@ import numpy.typing as npt
 from aekit.codes.archive.container import BLOCK, BlockPlace, Header, read_footer, read_frame, read_header
 from aekit.codes.archive.layout import Block, layout_of
 from aekit.codes.archive.salvage import Loss, advice, salvage_blocks
+from aekit.codes.mismatch import mismatch
 from aekit.codes.tables import read_tables
-from aekit.errors import CodesError, ModelMismatch
+from aekit.errors import CodesError
 from aekit.images.paths import FILE, kind_of, system_reason
 from aekit.images.records import Record, check_relative
 from aekit.model.bundle import Bundle
@@ -186,7 +187,7 @@ class Archive(Sequence[Entry]):
     def check_model(self, bundle: Bundle) -> None:
         """Raise ModelMismatch or CodesError unless `bundle` can decode these codes; from then on it decodes them."""
         if self.header.model_id != bundle.model_id:
-            raise ModelMismatch(str(self.path), self.header.model_id, bundle.model_id)
+            raise mismatch(self.path, self.header.model_id, self.header.spec.is_grid, bundle)
         ours = read_tables(bundle)
         if self.header.tables != ours.digest:
             raise CodesError(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aekit.codes.archive import container
 from aekit.codes.archive.columns import Numbers
-from aekit.codes.archive.container import BLOCK, frame, inputs_per_block
+from aekit.codes.archive.container import BLOCK, frame, inputs_per_block, undecodable
 from aekit.codes.archive.records import pack, unpack
 from aekit.codes.entropy import MAX_SYMBOLS, FrequencyTables, decode, encode
 from aekit.codes.tables import ModelTables
@@ -127,5 +127,8 @@ class VectorLayout:
     def codes(self, block: CodeBlock, where: str, rows: Numbers | None = None) -> U8:
         """Decode the codes of a block, or of its ascending `rows`. Raises CodesError if they are damaged."""
         assert self._tables is not None
-        codes = decode(block.codes, block.rows, self._tables)
+        try:
+            codes = decode(block.codes, block.rows, self._tables)
+        except CodesError as error:
+            raise undecodable(where, error) from error
         return codes if rows is None else codes[rows]

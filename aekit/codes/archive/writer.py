@@ -44,12 +44,10 @@ class _Sums(NamedTuple):
 
 
 class _OpenBlock:
-    """What waits for its block to fill."""
+    """Inputs that wait for their block to fill: codes of earlier calls of `add`, records, and how much they take."""
 
     def __init__(self) -> None:
-        self.codes = list[Any]()
-        """Codes of earlier calls of `add`."""
-        self.records = list[Record]()
+        self.codes, self.records = list[Any](), list[Record]()
         self.inputs = self.text = self.numbers = 0
 
 
@@ -249,5 +247,3 @@ def staged_archive(
             if out.exists():
                 shutil.copymode(out, part)
             journal.finish(out)
-            if old is not None:
-                old.close()

@@ -1,5 +1,6 @@
 """Objectives: what a network is trained to minimise. Each is a file of this package and an entry in aekit.registry."""
 
+import keyword
 from collections.abc import Mapping
 
 from aekit.errors import OptionError
@@ -7,9 +8,6 @@ from aekit.registry import OBJECTIVES
 from aekit.training.objectives.objective import Objective
 
 __all__ = ["OBJECTIVES", "Objective", "make_objective"]
-
-_RENAMED = {"lambda": "lambda_"}
-"""Field of the dataclass for each option whose name is a keyword of Python."""
 
 
 def make_objective(name: str, options: Mapping[str, str], *, grid: bool = False) -> Objective:
@@ -39,7 +37,7 @@ def make_objective(name: str, options: Mapping[str, str], *, grid: bool = False)
             raise OptionError(f"option {option!r}"[:80], expected=f"an option of {name} ({listed})")
         kind = type(known[option].default)
         try:
-            fields[_RENAMED.get(option, option)] = kind(text)
+            fields[f"{option}_" if keyword.iskeyword(option) else option] = kind(text)
         except ValueError:
             found = repr(text)[:80]
             raise OptionError(f"option {option!r}", expected=f"a {kind.__name__}", found=found) from None

@@ -158,7 +158,7 @@ class PackedDecoderGraph(nn.Module):
 
 
 def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, rounding: nn.Module | None = None) -> Graphs:
-    """Build both graphs of a folded network in fp32. Raises ParityError if a graph has a size fixed that must be free."""
+    """Build both graphs of a folded network in fp32. Raises ParityError if a size that must be free is fixed."""
     encoder: nn.Module = EncoderGraph(network, units, rounding)
     decoder: nn.Module = DecoderGraph(network, units)
     if spec.is_grid:

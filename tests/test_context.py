@@ -111,6 +111,20 @@ def test_bytes_are_the_same_on_other_kernels_and_thread_counts(settings: dict[st
     assert done.stdout.strip() == here
 
 
+def test_the_committed_block_never_changes() -> None:
+    """Models and blocks that were written once are read for ever, and written again byte for byte."""
+    example = json.loads((Path(__file__).parent / "data" / "context.json").read_text(encoding="utf-8"))
+    model, block = ContextModel.from_dict(example["model"]), bytes.fromhex(example["bytes"])
+    codes = [np.array(code, np.uint8) for code in example["codes"]]
+    shapes = [code.shape[:2] for code in codes]
+    assert encode(codes, model) == block
+    assert same(decode(block, shapes, model), codes)
+    assert plain_decode(block, shapes, example["model"]) == example["codes"]
+    assert model.to_dict() == example["model"]
+    freq, start = (table.take(coder.symbol_index(codes, model)) for table in model.tables.of_values)
+    assert (freq + start == 4096).any()  # escapes are among them
+
+
 def test_every_bit_flip_is_found_or_harmless() -> None:
     for bit in range(8 * len(WHOLE)):
         damaged = bytearray(WHOLE)

@@ -38,6 +38,8 @@ STEPS_TO_DOUBLE = 32
 """Steps that must remain for the lanes to be doubled. With fewer, doubling takes more time than it saves."""
 STEP_COUNTS = range(4, 1024, 4)
 """Steps that may lie between two doublings: a byte of the header stores a fourth of the number."""
+FEW_LANES = 16
+"""Most lanes that Python's own integers advance faster than numpy does. The bytes are the same."""
 
 ONE, WORD, FLOOR = np.uint32(1), np.uint32(16), np.uint32(1 << 16)
 # Between steps each lane is in [FLOOR, 2**32). A lane without room gives off a word of 16 bits; a low one takes a word.
@@ -57,16 +59,18 @@ def encode_symbols(freq: U32, start: U32, expected_bits: int) -> bytes:
     first = 1 << min(first, MAX_LANES).bit_length() - 1
     lanes, runs, steps = np.full(first, FLOOR), list[int](), 0
     while stop:  # from the end, because rANS is last in, first out: so the decoder goes upwards
-        x = lanes[:stop]
-        step = slice(stop - x.size, stop)
-        full = (x >= limit[step]).nonzero()[0]
-        overflow = x.take(full)
-        stack.push(overflow)
-        x[full] = overflow >> WORD
-        x += x // freq[step] * spare[step] + start[step]  # (x // f) * 4096 + x % f + start, without a remainder
-        stop, steps = step.start, steps + 1
-        pays = 2 * lanes.size <= MAX_LANES and stop >= max(SYMBOLS_TO_DOUBLE, STEPS_TO_DOUBLE * lanes.size)
-        if pays and stack.stacked >= 3 * lanes.size and steps in STEP_COUNTS:  # opening a lane can take three words
+        if lanes.size <= FEW_LANES:
+            stop, steps = _push_few(lanes, freq, start, stop, steps, stack)
+        else:
+            x = lanes[:stop]
+            step = slice(stop - x.size, stop)
+            full = (x >= limit[step]).nonzero()[0]
+            overflow = x.take(full)
+            stack.push(overflow)
+            x[full] = overflow >> WORD
+            x += x // freq[step] * spare[step] + start[step]  # (x // f) * 4096 + x % f + start, without a remainder
+            stop, steps = step.start, steps + 1
+        if _pays(lanes.size, stop, steps, stack.stacked):
             runs.append(steps // 4)
             lanes, steps = _split(lanes, stack), 0
     while lanes.size > first:
@@ -74,6 +78,33 @@ def encode_symbols(freq: U32, start: U32, expected_bits: int) -> bytes:
     header = np.array([first.bit_length() - 1 | len(runs) << 4, *runs], np.uint8)
     parts = (header, lanes.astype("<u4"), stack.pop(stack.stacked).astype("<u2"))
     return b"".join(part.tobytes() for part in parts)
+
+
+def _pays(width: int, stop: int, steps: int, stacked: int) -> bool:
+    """Tell whether the encoder doubles its lanes. Opening a lane can take three words."""
+    left = stop >= SYMBOLS_TO_DOUBLE and stop >= STEPS_TO_DOUBLE * width
+    return left and 2 * width <= MAX_LANES and stacked >= 3 * width and steps in STEP_COUNTS
+
+
+def _push_few(lanes: U32, freq: U32, start: U32, stop: int, steps: int, stack: _Stack) -> tuple[int, int]:
+    """Encode symbols with few lanes until no symbol is left or doubling pays; return `stop` and `steps` then."""
+    states, width = lanes.tolist(), lanes.size
+    frequencies, starts, words = memoryview(freq), memoryview(start), memoryview(stack.words)
+    top = stack.words.size - stack.stacked
+    while stop:
+        for lane in range(min(width, stop) - 1, -1, -1):
+            stop -= 1
+            x, f = states[lane], frequencies[stop]
+            if x >= f << 32 - PRECISION:
+                top -= 1
+                words[top] = x & 0xFFFF
+                x >>= 16
+            states[lane] = (x // f << PRECISION) + x % f + starts[stop]
+        steps += 1
+        if _pays(width, stop, steps, stack.words.size - top):
+            break
+    lanes[:], stack.stacked = states, stack.words.size - top
+    return stop, steps
 
 
 class Reader:
@@ -110,26 +141,53 @@ class Reader:
         while begin < slots.size:
             while not self._left:
                 self._next_run()
-            lanes, lane, stack = self._lanes, self._lane, self._stack
             part = slots[begin : begin + self._left]
-            # Only the first step of a run is short. A portion may end and the next one begin within a step.
-            end = self._left % lanes.size or lanes.size
-            done = 0
-            while done < part.size:
-                x = lanes[lane : lane + min(end, part.size) - done]
-                slot = part[done : done + x.size]
-                slot += x & TOTAL - 1
-                freq_and_rank = updates.take(slot).view(np.uint32)
-                x >>= PRECISION
-                x *= freq_and_rank[::2]
-                x += freq_and_rank[1::2]
-                low = (x < FLOOR).nonzero()[0]
-                x[low] = x.take(low) << WORD | stack.pop(low.size)
-                done, lane = done + x.size, lane + x.size
-                if done == end:
-                    lane, end = 0, end + lanes.size
+            (self._read_few if self._lanes.size <= FEW_LANES else self._read_many)(part, updates)
             begin += part.size
-            self._left, self._lane = self._left - part.size, lane
+            self._left -= part.size
+
+    def _read_many(self, part: NDArray[np.int64], updates: NDArray[np.uint64]) -> None:
+        lanes, lane, stack = self._lanes, self._lane, self._stack
+        # Only the first step of a run is short. A portion may end and the next one begin within a step.
+        end = self._left % lanes.size or lanes.size
+        done = 0
+        while done < part.size:
+            x = lanes[lane : lane + min(end, part.size) - done]
+            slot = part[done : done + x.size]
+            slot += x & TOTAL - 1
+            freq_and_rank = updates.take(slot).view(np.uint32)
+            x >>= PRECISION
+            x *= freq_and_rank[::2]
+            x += freq_and_rank[1::2]
+            low = (x < FLOOR).nonzero()[0]
+            x[low] = x.take(low) << WORD | stack.pop(low.size)
+            done, lane = done + x.size, lane + x.size
+            if done == end:
+                lane, end = 0, end + lanes.size
+        self._lane = lane
+
+    def _read_few(self, part: NDArray[np.int64], updates: NDArray[np.uint64]) -> None:
+        """Do the same one symbol at a time."""
+        states, lane, width = self._lanes.tolist(), self._lane, self._lanes.size
+        slots, words = part.tolist(), memoryview(self._stack.words)
+        freq_and_rank = memoryview(updates.view(np.uint32))
+        last = lane + (self._left % width or width)
+        top = len(words) - self._stack.stacked
+        for index, row in enumerate(slots):
+            x = states[lane]
+            slots[index] = slot = row + (x & TOTAL - 1)
+            x = freq_and_rank[2 * slot] * (x >> PRECISION) + freq_and_rank[2 * slot + 1]
+            if x < 1 << 16:
+                if top == len(words):
+                    raise CodesError("the words end before the codes do")
+                x = x << 16 | words[top]
+                top += 1
+            states[lane] = x
+            lane += 1
+            if lane == last:
+                lane, last = 0, width
+        part[:] = slots
+        self._lanes[:], self._lane, self._stack.stacked = states, lane, len(words) - top
 
     def _next_run(self) -> None:
         if not self._runs:

@@ -23,6 +23,8 @@ def mean_mse(pictures: Sequence[Pixels], reconstructions: Sequence[Pixels]) -> f
     Pictures are uint8 [H, W, C] of any sizes. A small picture counts as much as a large one. For pictures of one size
     this is the error over all pixels.
     """
+    if isinstance(pictures, np.ndarray) and isinstance(reconstructions, np.ndarray):
+        return mse(pictures, reconstructions)  # at once, which is faster
     return sum(map(mse, pictures, reconstructions)) / len(pictures)
 
 

@@ -27,8 +27,9 @@ HIDDEN_UNIT = 32
 """Integers of a hidden unit's value 1; 255 is nearly the largest value, 8."""
 LIMIT = 1 << 24
 """Sums stay below this."""
-_WIDTHS = (-3.0, 4.5)
-_WIDTH_STEP = (_WIDTHS[1] - _WIDTHS[0]) / (SCALES - 1)
+WIDTHS = (-3.0, 4.5)
+"""Logarithms of a logistic's width at the first scale and at the last one."""
+_WIDTH_STEP = (WIDTHS[1] - WIDTHS[0]) / (SCALES - 1)
 _PRIOR = 8
 """Residuals that the logistic of a scale and fraction adds to the counted ones, for tables with few."""
 _UNIT = 64
@@ -46,7 +47,7 @@ def rounded(network: FloatGroup, group: GroupLayout, before: int) -> GroupNetwor
     unit = np.repeat([FRACTIONS, 1 / _WIDTH_STEP], group.channels)[:, None]
     direct = part["direct"] * scale * out_scale * unit
     out = part["out"] * out_scale * unit / HIDDEN_UNIT
-    first = np.repeat([0.0, -_WIDTHS[0]], group.channels)
+    first = np.repeat([0.0, -WIDTHS[0]], group.channels)
     out_bias = (part["out_pass"] * out_scale[:, 0] + part["out_bias"] + first) * unit[:, 0]
     hidden_shift = _shifts([(to_hidden, MOST_INPUT)], hidden_bias)
     out_shift = _shifts([(direct, MOST_INPUT), (out, MOST_HIDDEN)], out_bias)
@@ -56,6 +57,14 @@ def rounded(network: FloatGroup, group: GroupLayout, before: int) -> GroupNetwor
         np.ascontiguousarray(weights).astype(np.int16), _bias(hidden_bias, hidden_shift), hidden_shift,
         np.ascontiguousarray(_times(out, out_shift).T).astype(np.int16), _bias(out_bias, out_shift), out_shift,
     )  # fmt: skip
+
+
+def in_units(mean: Doubles, width: Doubles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return means in eighths and numbers of scales, for means and logarithms of widths of any shape."""
+    scale = np.rint((width - WIDTHS[0]) / _WIDTH_STEP).clip(0, SCALES - 1)
+    return np.rint(mean * FRACTIONS).clip(-128 * FRACTIONS, 128 * FRACTIONS - 1).astype(np.int64), scale.astype(
+        np.int64
+    )
 
 
 def _shifts(parts: list[tuple[Doubles, int]], bias: Doubles) -> NDArray[np.uint8]:
@@ -84,7 +93,7 @@ def _bias(bias: Doubles, shifts: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 def _expected() -> Doubles:
     """Return the probability of each residual under the logistic of each table, [SCALES * FRACTIONS, 256]."""
-    widths = np.exp(_WIDTHS[0] + _WIDTH_STEP * np.arange(SCALES))[:, None, None]
+    widths = np.exp(WIDTHS[0] + _WIDTH_STEP * np.arange(SCALES))[:, None, None]
     fractions = np.arange(FRACTIONS)
     means = np.where(fractions < FRACTIONS // 2, fractions, fractions - FRACTIONS)[:, None] / FRACTIONS
     away = np.abs(np.arange(256) - 128 - means)

@@ -25,9 +25,10 @@ Graphs = dict[str, onnx.ModelProto]
 """The two graphs of a model by role: encoder and decoder."""
 OPSET = 20
 """ONNX opset of the graphs."""
-FREE_BATCH = ("batch",)
+FREE_BATCH: tuple[str, ...] = ("batch",)
 """Names of the free dimensions of every input of a model of vector codes."""
-FREE_IMAGE, FREE_CODE = ("batch", "height", "width"), ("batch", "rows", "columns")
+FREE_IMAGE: tuple[str, ...] = ("batch", "height", "width")
+FREE_CODE: tuple[str, ...] = ("batch", "rows", "columns")
 """Names of the free dimensions of the inputs of a model of grid codes: of its encoder, of its decoder."""
 
 # The exporter logs that torchvision is absent; nothing here uses it.

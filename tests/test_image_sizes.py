@@ -104,7 +104,7 @@ def test_arrays_of_another_kind_are_refused(images: Pixels) -> None:
 ANY_SIZE = GridGeometry(stride=8, channels=3, encoder_halo=0, decoder_halo=0)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (37, 53), (1100, 1000)])  # the last in two strips
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (37, 53), (300, 400)])  # the last in two strips
 def test_a_grid_model_takes_a_picture_as_it_lies(tmp_path: Path, height: int, width: int) -> None:
     image = colours(height, width)
     for name in ("plain.png", "plain.bmp", "plain.tif"):
@@ -119,7 +119,7 @@ def test_a_grid_model_takes_a_picture_as_it_lies(tmp_path: Path, height: int, wi
     assert size == (width, height)
 
 
-@pytest.mark.parametrize(("height", "width"), [(30, 200), (1100, 1000)])
+@pytest.mark.parametrize(("height", "width"), [(30, 200), (300, 400)])
 def test_strips_have_the_colours_of_the_whole(
     tmp_path: Path, height: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +144,7 @@ def test_strips_have_the_colours_of_the_whole(
             with monkeypatch.context() as patch:
                 patch.setattr("aekit.images.decode._STRIP_PIXELS", 2**40)
                 np.testing.assert_array_equal(picture_for_grid(path, geometry)[0], out, path.name)
-            if height < 256:  # the vector models' rule at the same size
+            if height == 30:  # the vector models' rule at the same size
                 np.testing.assert_array_equal(out, decode_file(path, Geometry(*out.shape, background=90))[0])
 
 

@@ -128,7 +128,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     codes = codes_of(name, arguments)
     test, validation = codes["test"], codes["validation"]
     began = time.process_time()
-    trained = contexts.train_networks(codes["training"], (), arguments.steps, seed=0)
+    trained = contexts.train(codes["training"], steps=arguments.steps)
     training_s, model = time.process_time() - began, trained.model
     tables = FrequencyTables.fit(flat(codes["training"]))
     blocks = [test[part] for part in in_blocks(test)]

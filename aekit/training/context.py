@@ -69,16 +69,11 @@ class TrainedContext:
 
 def train(
     codes: Sequence[Codes], layout: Sequence[GroupLayout] = (), *, steps: int = 2000, seed: int = 0
-) -> ContextModel:
+) -> TrainedContext:
     """Train a context model on codes of training pictures, uint8 [h, w, K], for so many steps a group.
 
     Without a layout it takes the default of K channels. Raises TrainingError if there are no codes.
     """
-    return train_networks(codes, layout, steps, seed).model
-
-
-def train_networks(codes: Sequence[Codes], layout: Sequence[GroupLayout], steps: int, seed: int) -> TrainedContext:
-    """Do what `train` does, and return the float networks too."""
     if not codes:
         raise TrainingError("a context model needs codes of training pictures")
     torch.manual_seed(seed)

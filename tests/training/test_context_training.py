@@ -10,7 +10,7 @@ from aekit.codes.context.coder import entropy_bits
 from aekit.codes.context.places import Codes
 from aekit.codes.entropy import FrequencyTables
 from aekit.errors import TrainingError
-from aekit.training.context import train, train_networks
+from aekit.training.context import train
 from aekit.training.context_layout import default_layout
 
 
@@ -31,7 +31,7 @@ def smooth_codes(count: int, channels: int, seed: int) -> list[Codes]:
 
 def test_a_trained_model_saves_bits_and_its_integers_lose_none() -> None:
     training, test = smooth_codes(100, 4, seed=0), smooth_codes(20, 4, seed=1)
-    trained = train_networks(training, (), steps=120, seed=0)
+    trained = train(training, steps=120)
     model = ContextModel.from_dict(json.loads(json.dumps(trained.model.to_dict())))
     static = FrequencyTables.fit(np.concatenate([code.reshape(-1, 4) for code in training]))
     bits = entropy_bits(test, model)
@@ -48,14 +48,14 @@ def test_a_trained_model_saves_bits_and_its_integers_lose_none() -> None:
 
 def test_the_same_seed_gives_the_same_model() -> None:
     codes = smooth_codes(10, 2, seed=2)
-    model = train(codes, steps=5).to_dict()
-    assert train(codes, steps=5).to_dict() == model
-    assert train(codes, steps=5, seed=1).to_dict() != model
+    model = train(codes, steps=5).model.to_dict()
+    assert train(codes, steps=5).model.to_dict() == model
+    assert train(codes, steps=5, seed=1).model.to_dict() != model
 
 
 def test_codes_that_never_vary_train_too() -> None:
     codes = [np.full((3, 4, 2), 128, np.uint8)] * 3
-    model = train(codes, steps=5)
+    model = train(codes, steps=5).model
     assert len(encode(codes, model)) < 16
     other = [np.arange(24, dtype=np.uint8).reshape(3, 4, 2) * 10]  # nothing like it was seen in training
     assert np.array_equal(decode(encode(other, model), [(3, 4)], model)[0], other[0])

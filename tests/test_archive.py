@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from plain_archive import read_archive
 from test_entropy import IntegersOnly, latent_like
 
-from aekit.codes import entropy, rans
+from aekit.codes import entropy, lanes, rans
 from aekit.codes.archive import Archive, columns, container, reader, staged_archive
 from aekit.codes.archive import records as packed_records
 from aekit.codes.entropy import FrequencyTables

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit.codes.rans import PRECISION, TOTAL, U32, Reader, encode_symbols
+from aekit.codes.lanes import U32
+from aekit.codes.rans import PRECISION, TOTAL, Reader, encode_symbols
 from aekit.errors import CodesError, ShapeError, TablesError
 
 U8 = NDArray[np.uint8]

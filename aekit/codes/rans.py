@@ -14,14 +14,11 @@ arXiv:1901.04866 (bits back: a choice that is free to make can be popped from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from aekit.codes.lanes import FLOOR, U32, WORD, Stack, merge, split
 from aekit.errors import CodesError
-
-U32 = NDArray[np.uint32]
 
 PRECISION = 12
 """Bits of a frequency: the frequencies of a table sum to 2**12. Its lookup table, 32 KiB, fits a first-level cache."""
@@ -41,9 +38,6 @@ STEP_COUNTS = range(4, 1024, 4)
 FEW_LANES = 16
 """Most lanes that Python's own integers advance faster than numpy does. The bytes are the same."""
 
-ONE, WORD, FLOOR = np.uint32(1), np.uint32(16), np.uint32(1 << 16)
-# Between steps each lane is in [FLOOR, 2**32). A lane without room gives off a word of 16 bits; a low one takes a word.
-
 
 def encode_symbols(freq: U32, start: U32, expected_bits: int) -> bytes:
     """Encode symbols by their frequencies and first slots, uint32 [n] each, n >= 1.
@@ -52,7 +46,7 @@ def encode_symbols(freq: U32, start: U32, expected_bits: int) -> bytes:
     """
     stop = freq.size
     limit, spare = freq << 32 - PRECISION, TOTAL - freq
-    stack = _Stack(
+    stack = Stack(
         np.empty(stop + 3 * MAX_LANES, np.uint32), stacked=0
     )  # at most: a word a symbol, three to close a lane
     first = max(expected_bits // BITS_PER_FIRST_LANE, stop // SYMBOLS_PER_FIRST_LANE, 1)
@@ -72,9 +66,9 @@ def encode_symbols(freq: U32, start: U32, expected_bits: int) -> bytes:
             stop, steps = step.start, steps + 1
         if _pays(lanes.size, stop, steps, stack.stacked):
             runs.append(steps // 4)
-            lanes, steps = _split(lanes, stack), 0
+            lanes, steps = split(lanes, stack), 0
     while lanes.size > first:
-        lanes = _merge(lanes, stack)
+        lanes = merge(lanes, stack)
     header = np.array([first.bit_length() - 1 | len(runs) << 4, *runs], np.uint8)
     parts = (header, lanes.astype("<u4"), stack.pop(stack.stacked).astype("<u2"))
     return b"".join(part.tobytes() for part in parts)
@@ -86,7 +80,7 @@ def _pays(width: int, stop: int, steps: int, stacked: int) -> bool:
     return left and 2 * width <= MAX_LANES and stacked >= 3 * width and steps in STEP_COUNTS
 
 
-def _push_few(lanes: U32, freq: U32, start: U32, stop: int, steps: int, stack: _Stack) -> tuple[int, int]:
+def _push_few(lanes: U32, freq: U32, start: U32, stop: int, steps: int, stack: Stack) -> tuple[int, int]:
     """Encode symbols with few lanes until no symbol is left or doubling pays; return `stop` and `steps` then."""
     states, width = lanes.tolist(), lanes.size
     frequencies, starts, words = freq.data, start.data, stack.words.data
@@ -125,10 +119,10 @@ class Reader:
         if self._left < 0 or (self._lanes < FLOOR).any():
             raise CodesError("the header counts more symbols than there are, or a lane's state is below 65536")
         words = (len(data) - self._body) // 2  # the last ones may be bytes of the caller
-        self._stack = _Stack(np.frombuffer(data, "<u2", words, self._body).astype(np.uint32), words)
+        self._stack = Stack(np.frombuffer(data, "<u2", words, self._body).astype(np.uint32), words)
         self._runs, self._lane = runs, 0
         for _ in runs:
-            self._lanes = _split(self._lanes, self._stack)
+            self._lanes = split(self._lanes, self._stack)
 
     def read(self, slots: NDArray[np.int64], updates: NDArray[np.uint64]) -> None:
         """Decode the next `slots.size` symbols.
@@ -193,7 +187,7 @@ class Reader:
         if not self._runs:
             raise CodesError("more symbols were asked for than there are")
         steps = self._runs.pop()
-        self._lanes = _merge(self._lanes, self._stack)
+        self._lanes = merge(self._lanes, self._stack)
         self._left = steps * self._lanes.size
 
     def end(self) -> int:
@@ -204,62 +198,3 @@ class Reader:
         if self._left or (self._lanes != FLOOR).any():
             raise CodesError("the lanes or the bytes don't end where the encoder began")
         return self._body + 2 * (self._stack.words.size - self._stack.stacked)
-
-
-@dataclass
-class _Stack:
-    """Stack of 16-bit words, each in a uint32. It is the last `stacked` elements of `words`, the top first."""
-
-    words: U32
-    stacked: int
-
-    def push(self, values: U32) -> None:
-        end = self.words.size - self.stacked
-        if values.size > end:
-            raise CodesError("closing lanes gives back more words than were read")
-        np.bitwise_and(values, FLOOR - ONE, self.words[end - values.size : end])
-        self.stacked += values.size
-
-    def pop(self, count: int) -> U32:
-        begin = self.words.size - self.stacked
-        if count > self.stacked:
-            raise CodesError("the words end before the codes do")
-        self.stacked -= count
-        return self.words[begin : begin + count]
-
-
-def _split(lanes: U32, stack: _Stack) -> U32:
-    """Double the lanes: pop the states of the new ones off these lanes and the stack. It undoes `_merge`."""
-    # States are about log-uniform. So 4 even bits for the bit length and the bits below the leading one waste nothing.
-    lanes = lanes.copy()
-    length = _pop_bits(lanes, np.uint32(4), stack)
-    high = (ONE << length) + _pop_bits(lanes, length, stack)
-    return np.concatenate([lanes, high << WORD | stack.pop(lanes.size)])
-
-
-def _merge(lanes: U32, stack: _Stack) -> U32:
-    """Close the upper half of the lanes: push their states onto the stack and the lower half."""
-    lanes, closing = lanes[: lanes.size // 2].copy(), lanes[lanes.size // 2 :]
-    stack.push(closing)
-    high = closing >> WORD
-    length = np.searchsorted(1 << np.arange(1, 16), high, side="right").astype(np.uint32)
-    _push_bits(lanes, high - (ONE << length), length, stack)
-    _push_bits(lanes, length, np.uint32(4), stack)
-    return lanes
-
-
-def _pop_bits(lanes: U32, bits: U32 | np.uint32, stack: _Stack) -> U32:
-    """Remove the low `bits` (0 to 15) of each lane, in place, and return them. Refill low lanes from the stack."""
-    values = lanes & (ONE << bits) - ONE
-    lanes >>= bits
-    low = (lanes < FLOOR).nonzero()[0]
-    lanes[low] = lanes[low] << WORD | stack.pop(low.size)
-    return values
-
-
-def _push_bits(lanes: U32, values: U32, bits: U32 | np.uint32, stack: _Stack) -> None:
-    """Add each value's `bits` (0 to 15) below its lane, in place. Lanes without room push a word first."""
-    full = (lanes >> 32 - bits).nonzero()[0]  # for bits of 0 numpy defines the shift by 32: it leaves nothing
-    stack.push(lanes[full])
-    lanes[full] >>= WORD
-    lanes[:] = lanes << bits | values

@@ -34,7 +34,8 @@ def square(reach: int) -> tuple[Offset, ...]:
 def default_layout(channels: int) -> tuple[GroupLayout, ...]:
     """Return the groups for codes of so many channels: 1, 1, 2, 4, 8, 16 and the rest, those with most bits first.
 
-    Chosen on validation pictures of blood cells: groups of 2, 6, 16 and 24 channels took 0.9 % more bits.
+    Chosen on validation pictures of blood cells: groups of 2, 6, 16 and 24 channels took 0.9 % more bits
+    after equally many steps of each.
     """
     ends = [end for end in (1, 2, 4, 8, 16, 32) if end < channels]
     sizes = np.diff([0, *ends, channels]).tolist()

@@ -104,11 +104,12 @@ def limit_one(folder: Path, name: str, workers: int, mebibytes: tuple[int, ...] 
     for limit in mebibytes:
         where = f"{name}, {workers} workers, {limit} MiB"
         status, said = start(folder, command, limit, *options)
+        lines = [line for line in said.strip().splitlines() if not line.startswith("warning: ")]
         if status == 0:
             counts["done"] += 1
-        elif status == 3 and all("not enough memory to decode" in line for line in said.splitlines()):
+        elif status == 3 and all("not enough memory to decode" in line for line in lines):
             counts["skipped"] += 1
-        elif status == 1 and len(said.strip().splitlines()) == 1 and "Traceback" not in said:
+        elif status == 1 and len(lines) == 1 and "Traceback" not in said:
             counts["one_line"] += 1
         elif status < 0:
             counts["killed"] += 1

@@ -56,10 +56,9 @@ class Measured:
         errors = np.array([mse(picture, back) for picture, back in zip(test, self.back, strict=True)])
         areas = np.array([picture.shape[0] * picture.shape[1] for picture in test])
         chosen = codes if len(shared) == len(test) else codec.encode([test[row] for row in shared], "uint8")
-        payload = added_bytes(codec.bundle, chosen)
-        self.shared = Setting(
-            "aekit", 1.0, "", None, "", payload + self.archive.header / len(test), payload, float(errors[shared].mean())
-        )
+        payload, header = added_bytes(codec.bundle, chosen)
+        size, error = payload + header / len(test), float(errors[shared].mean())
+        self.shared = Setting("aekit", 1.0, "", None, "", size, payload, error)
         self.row = {
             "model": self.name,
             "stride": self.spec.grid.stride,
@@ -69,13 +68,13 @@ class Measured:
             "decoder bytes": len(codec.bundle.graph("decoder")),
             "pictures": len(test),
             "bytes": self.archive.bytes_per_image,
-            "payload": (self.archive.file - self.archive.header) / len(test),
+            "payload": added_bytes(codec.bundle, codes)[0],
             "bits a pixel": 8 * self.archive.file / int(areas.sum()),
             "MSE": float(errors.mean()),
             "PSNR": psnr(float(errors.mean())),
             "MSE over all pixels": float(np.average(errors, weights=areas)),
         }
-        self.of_one = [added_bytes(codec.bundle, codes[row : row + 1]) for row in spread(range(len(test)), 4)]
+        self.of_one = [added_bytes(codec.bundle, codes[row : row + 1])[0] for row in spread(range(len(test)), 4)]
 
 
 def compared(models: Sequence[Measured], settings: Sequence[Setting]) -> Rows:
@@ -83,9 +82,9 @@ def compared(models: Sequence[Measured], settings: Sequence[Setting]) -> Rows:
     rows: Rows = []
     for model in models:
         ours, row = model.shared, {"model": model.name, "MSE": model.shared.mse}
-        for size in SIZES:
+        for size, words in SIZES.items():
             peer, own = bytes_at(curve_of(settings, size), ours.mse), float(getattr(ours, size))
-            row |= {f"aekit, {size}": own, f"envelope, {size}": peer, f"ratio, {size}": peer and own / peer}
+            row |= {f"aekit, {words}": own, f"envelope, {words}": peer, f"ratio, {words}": peer and own / peer}
         best = [each for each in settings if each.mse <= ours.mse]
         row["best setting"] = str(min(best, key=lambda each: each.bytes)) if best else None
         for codec in QUALITIES:
@@ -95,7 +94,7 @@ def compared(models: Sequence[Measured], settings: Sequence[Setting]) -> Rows:
 
 
 def _winner(row: dict[str, Any]) -> str:
-    ratios = [row[f"ratio, {size}"] for size in SIZES]
+    ratios = [row[f"ratio, {words}"] for words in SIZES.values()]
     if None in ratios:
         return "unknown: the codecs have no such error"
     if ratios[0] > 1:
@@ -157,7 +156,7 @@ def side_by_side(file: Path, model: Measured, test: Sequence[Picture], settings:
     """Pictures of one model beside AVIF and WebP at equal bytes without headers."""
     rows = spread(range(len(test)), 4)
     ours = [Coded(size, model.back[row]) for size, row in zip(model.of_one, rows, strict=True)]
-    peers = {codec: of_codec(settings, codec) for codec in ("AVIF", "WebP")}
+    peers = {codec: found for codec in ("AVIF", "WebP") if (found := of_codec(settings, codec))}
     sheet([test[row] for row in rows], ours, peers).save(file)
 
 

@@ -262,7 +262,7 @@ def draw(file: Path, name: str, curves: dict[str, Curve]) -> None:
         axes.plot(
             [point.bytes for point in points], [psnr(point.mse) for point in points], style, label=peer, markersize=4
         )
-    axes.set(xscale="log", xlabel="bytes an image, everything counted", ylabel="PSNR, dB", title=name)
+    axes.set(xscale="log", xlabel="bytes an image, as a file or without its header", ylabel="PSNR, dB", title=name)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     RESULTS.mkdir(exist_ok=True)

@@ -69,13 +69,13 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.only.split(","):
         pictures = spread(list(SETS[name].read("test")), arguments.images)
-        settings = measure(pictures)
+        settings = kept(measure(pictures))
         rows = [
             {"MSE": mark, "bytes": bytes_at(settings, mark), "payload": bytes_at(settings, mark, "payload")}
             for mark in MARKS[name]
         ]
         print(f"{name}, {len(pictures)} pictures\n{table(rows)}", flush=True)
-        facts = {"pictures": len(pictures), "marks": rows, "settings": [asdict(each) for each in kept(settings)]}
+        facts = {"pictures": len(pictures), "marks": rows, "settings": [asdict(each) for each in settings]}
         title = f"# Envelope of {name}\n\nMade by `python benchmarks/envelope.py` on {len(pictures)} test pictures."
         lines = [asdict(setting) for setting in envelope(settings)]
         save(f"envelope-{name}", {**facts, "machine": machine()}, f"{title}\n\n{table(rows)}\n\n{table(lines)}")

@@ -1,6 +1,6 @@
 """Grid codes against the envelope of codecs and scales: trained, chosen on validation pictures, measured on test ones.
 
-    AEKIT_DATA_DIR=data python benchmarks/grid_codes.py --only blood,tiles,gtsrb --layout tiny --minutes 10
+    AEKIT_DATA_DIR=data python benchmarks/grid_codes.py --only blood-cells,tiles,gtsrb --layout tiny --minutes 10
 
 For each set and λ this trains a grid network on one thread, fits integer tables on training pictures, chooses the
 rounding of least cost on validation pictures (a tenth of the training split), and codes every test picture to real
@@ -20,44 +20,42 @@ import numpy as np
 import torch
 from common import load as load_results
 from common import machine, save, table
-from envelope import MARKS, SETS, Picture, Setting, bytes_at, squared_error
 from envelope import load as load_envelope
+from envelope import of_codec
 from grid_coding import Graphs, Rounding, choose, fit, in_blocks, message, pack, rounded, unpack
-from grid_pictures import side_by_side
 from grid_training import GridModel, train
+from picture_sets import MARKS, REACH, SETS, Picture, spread
+from side_by_side import Coded, sheet
 
+from aekit.evaluation.envelope import Setting, bytes_at
+from aekit.evaluation.metrics import mse as squared_error
 from aekit.training.networks.layouts import LAYOUTS
 
-LAMBDAS = {"blood": 5e-3, "tiles": 4e-3, "gtsrb": 1e-3}
+LAMBDAS = {"blood-cells": 5e-3, "tiles": 4e-3, "gtsrb": 1e-3}
 """λ of each set if none is given; errors then lie between the marks of the set."""
 ROUNDINGS = (
     *(Rounding(zone) for zone in (0.0, 0.08, 0.16, 0.24, 0.32)),
     *(Rounding(0.16, weight) for weight in (12.0, 10.0, 8.5, 7.0, 5.5)),
 )
 """Ways to round that validation pictures choose among. In theory the weight is 6 · log2(e) = 8.7."""
-ISSUE = {"blood": (490, 1550, 3270), "tiles": (178, 660, 1130), "gtsrb": (113, 156, 263)}
+ISSUE = {"blood-cells": (490, 1550, 3270), "tiles": (178, 660, 1130), "gtsrb": (113, 156, 263)}
 """Bytes of the envelope at the marks of each set, as the issue that set the targets states them."""
-REACH = {"blood": 0.75, "tiles": 0.85, "gtsrb": 0.50}
-"""Largest share of the envelope's bytes that meets the target."""
 FITTED_ON = 300
 """Most training pictures that tables are fitted on."""
 VALIDATED_ON = 150
 """Most validation pictures that the rounding is chosen on."""
 NOTE = """`bytes` is a test picture's share of blocks: all test pictures in order, their sizes compressed, one table a
 channel; the model is not counted. `single` is the mean of each picture's own message, with four bytes of size.
-`envelope` counts whole files at the same MSE, `payload` leaves the containers' headers out, `issue` interpolates the
-issue's table. A ratio is `bytes` over the envelope's. MSE is the mean over pictures of each one's error, pixels in
-[0, 1]. Seconds are CPU seconds of one onnxruntime thread a megapixel, picture by picture."""
-
-
-def spread(pictures: Sequence[Any], most: int) -> list[Any]:
-    """Return at most so many pictures, evenly spaced: those that benchmarks/envelope.py takes for --images."""
-    return [pictures[index] for index in np.linspace(0, len(pictures) - 1, min(most, len(pictures))).astype(int)]
+`envelope` counts whole files at the same MSE, `payload` leaves headers out (the size of a file of one gray pixel),
+`issue` interpolates the issue's table. A ratio is `bytes` over the envelope's. MSE is the mean over pictures of each
+one's error, pixels in [0, 1]. Seconds are CPU seconds of one onnxruntime thread a megapixel, picture by picture."""
 
 
 def issue_settings(name: str) -> list[Setting]:
     """Return the issue's table as points of an envelope."""
-    return [Setting("issue", 1.0, 0, "", size, size, mse) for mse, size in zip(MARKS[name], ISSUE[name], strict=True)]
+    return [
+        Setting("issue", 1.0, "", 0, "", size, size, mse) for mse, size in zip(MARKS[name], ISSUE[name], strict=True)
+    ]
 
 
 def compared(name: str, mse: float, size: float) -> dict[str, Any]:
@@ -131,7 +129,8 @@ def run(name: str, lambda_: float, arguments: argparse.Namespace) -> dict[str, A
     figures, coded = measure(model, training, validation, test)
     encoder, decoder = LAYOUTS[model.layout].kmac(model.channels)
     file = arguments.out / f"{name}-{model.layout}-{lambda_:g}.png"
-    side_by_side(test, coded, load_envelope(name)).save(file)
+    peers = {codec: of_codec(load_envelope(name), codec) for codec in ("AVIF", "WebP")}
+    sheet(test, [Coded(size, picture) for size, picture in coded], peers).save(file)
     return {
         "set": name,
         "layout": model.layout,

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from envelope import Picture, squared_error
 from grid_training import GridModel
+from picture_sets import Picture
 from torch import Tensor, nn
 
 from aekit.codes.entropy import MAX_SYMBOLS, PRECISION, FrequencyTables, decode, encode
+from aekit.evaluation.metrics import mse as squared_error
 from aekit.training.crops import padded_side
 from aekit.training.networks.layouts import LAYOUTS
 from aekit.training.objectives.rounding import round_with_dead_zone

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 
 from aekit.evaluation.envelope import Setting
+from aekit.evaluation.envelope import bytes_at as lowest_bytes
 from aekit.evaluation.metrics import mse, psnr
 from aekit.images.decode import Pixels
 from aekit.pca import Pca
@@ -40,8 +41,13 @@ def frontier(points: Sequence[Point]) -> Curve:
 
 
 def curve_of(settings: Sequence[Setting], size: str = "bytes") -> Curve:
-    """The frontier of settings; `size` is the size that counts, `bytes` or `payload`. A payload of 0 counts as 1."""
-    return frontier([Point(max(getattr(each, size), 1.0), each.mse, str(each)) for each in settings])
+    """The lowest curve of settings; `size` is the size that counts, `bytes` or `payload`. A payload of 0 counts as 1.
+
+    At the error of each setting it has the fewest bytes that aekit.evaluation.envelope.bytes_at finds for that error.
+    """
+    lossless = [Point(getattr(each, size), 0.0, str(each)) for each in settings if each.mse == 0]
+    points = [(lowest_bytes(settings, each.mse, size), each) for each in settings if each.mse > 0]
+    return frontier([*lossless, *(Point(found, each.mse, str(each)) for found, each in points if found is not None)])
 
 
 def klt_curve(train: Pixels, test: Pixels, steps: int = 24) -> Curve:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from aekit._version import __version__
-from aekit.codes.entropy import MAX_SYMBOLS, FrequencyTables
+from aekit.codes.entropy import U8, FrequencyTables
 from aekit.codes.tables import MAX_TABLES_DIM, pack_tables
 from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
+from aekit.exporting.entropy_models import bits_per_pixel, check_entropy, fit_entropy_models
 from aekit.exporting.graphs import (
     OPSET,
     CodeUnits,
@@ -51,7 +52,13 @@ _ROUNDED_ON = 32
 
 
 def export_run(
-    run: Run, data: TrainingData | PictureData, out: Path, *, variant: str = "fp32", overwrite: bool = False
+    run: Run,
+    data: TrainingData | PictureData,
+    out: Path,
+    *,
+    variant: str = "fp32",
+    entropy: str = "auto",
+    overwrite: bool = False,
 ) -> Bundle:
     """Export the weights of `run` to the model folder `out`. After an error, nothing is left at `out`.
 
@@ -63,10 +70,11 @@ def export_run(
         out: model folder to write.
         variant: precision: fp32, fp16, int8, or auto, which keeps the variant that is fastest on this machine's CPU
             and costs at most MOST_AUTO_DB.
+        entropy: entropy model of grid codes: static tables, a context model, or auto, which keeps the smaller one.
         overwrite: replace a model folder at `out`.
 
     Raises:
-        OptionError: `variant` is unknown.
+        OptionError: `variant` or `entropy` is unknown.
         ParityError: the graphs differ too much from torch, or a variant differs too much from fp32.
         OutputExists: `out` is taken.
         OutputError: `out` can't be written.
@@ -75,6 +83,7 @@ def export_run(
     """
     if variant not in (*VARIANTS, "auto"):
         raise OptionError("--variant", expected=f"auto or one of {', '.join(VARIANTS)}", found=repr(variant)[:80])
+    check_entropy(entropy)
     samples = samples_of(data)
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as beside:
         scratch = Path(beside)
@@ -115,12 +124,14 @@ def export_run(
             facts["latent"] = _latent_gaussian(network, units, latents).to_dict()
         if measured:
             facts["variants"] = {name: cost.to_dict() for name, cost in measured.items()}
-        if spec.code_dim <= MAX_TABLES_DIM:
-            # An archive stores codes of the exported graph, so the tables are fitted to that graph's codes.
-            tables = FrequencyTables.fit(samples.codes(shipped))
-            facts["tables"] = pack_tables(tables)
-            if isinstance(samples, GridSamples):
-                facts["validation"]["bits_per_pixel"] = bits_per_pixel(shipped, tables, samples.validation())
+        # An archive stores codes of the exported graph, so its entropy models are fitted to that graph's codes.
+        if isinstance(samples, GridSamples):
+            held_out = samples.held_out
+            pixels = sum(picture.shape[0] * picture.shape[1] for picture in held_out)
+            facts |= fit_entropy_models(_grids(shipped, samples.train), _grids(shipped, held_out), pixels, entropy)
+            facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
+        elif spec.code_dim <= MAX_TABLES_DIM:
+            facts["tables"] = pack_tables(FrequencyTables.fit(samples.codes(shipped)))
         _write(folder, kept, made[kept], spec, model_id, facts)
     return Bundle.read(out)
 
@@ -235,12 +246,9 @@ def _error(codec: Codec, images: Pixels | list[Pixels], dtype: str) -> float:
     return float(np.mean([mse(picture[None], again[None]) for picture, again in pairs]))
 
 
-def bits_per_pixel(codec: Codec, tables: FrequencyTables, pictures: list[Pixels]) -> float:
-    """Return the ideal size of the pictures' codes under the tables, in bits for each of their pixels."""
-    rows = np.concatenate([codec.encode([picture], "uint8").rows() for picture in pictures])
-    step = MAX_SYMBOLS // rows.shape[1]
-    bits = sum(tables.entropy_bits(rows[start : start + step]) for start in range(0, len(rows), step))
-    return bits / sum(picture.shape[0] * picture.shape[1] for picture in pictures)
+def _grids(codec: Codec, pictures: list[Pixels]) -> list[U8]:
+    """Return the codes of pictures, uint8 [h, w, K] each."""
+    return [codec.encode([picture], "uint8")[0] for picture in pictures]
 
 
 @torch.no_grad()

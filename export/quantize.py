@@ -1,7 +1,7 @@
 """Variants of the graphs in reduced precision: fp16, and int8 calibrated on training images.
 
 int8   Gemm, MatMul and Conv in 8 bits: weights per channel, activations by their range on training images
-       (LayerNorm, GELU, the affine map to code units, Round and Clip stay in float32)
+       (LayerNorm, GELU, block transforms, the affine map to code units, rounding and Clip stay in float32)
 fp16   everything in 16 bits, except the code path and operators that need float32
 """
 
@@ -63,6 +63,7 @@ def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.Model
             _Calibration(model.graph.input[0].name, inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_IN_8_BITS,
+            nodes_to_exclude=[node.name for node in model.graph.node if _is_transform(node)],
             per_channel=True,
             # Weights in 7 bits: without VNNI, x86 adds pairs of products in 16 bits, and 8-bit weights can overflow.
             reduce_range=True,
@@ -89,6 +90,11 @@ def _fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     sorting = ONNXModel(converted)  # the tool appends its casts out of order
     sorting.topological_sort()
     return sorting.model
+
+
+def _is_transform(node: onnx.NodeProto) -> bool:
+    """Whether a node is the block transform of a grid network: 8 bits would coarsen every latent, to save little."""
+    return any(name.endswith(".transform.weight") for name in node.input)
 
 
 def _nodes_in_code_units(model: onnx.ModelProto) -> list[str]:

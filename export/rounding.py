@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from aekit.codes.entropy import PRECISION, FrequencyTables
+from aekit.codes.entropy import FrequencyTables
+from aekit.codes.rans import PRECISION
 
 ZERO = 128
 """Code of the latent 0."""

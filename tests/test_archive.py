@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from plain_archive import read_archive
 from test_entropy import IntegersOnly, latent_like
 
-from aekit.codes import entropy
+from aekit.codes import entropy, rans
 from aekit.codes.archive import Archive, columns, container, reader, staged_archive
 from aekit.codes.archive import records as packed_records
 from aekit.codes.entropy import FrequencyTables
@@ -170,7 +170,7 @@ def test_the_file_on_the_page() -> None:
 def test_decoding_meets_no_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None) -> None:
     data = written(CODES, RECORDS)
     bundle = Bundle.read(TINY)  # whose tables are not read yet
-    for module in (entropy, columns, packed_records, reader):
+    for module in (entropy, rans, columns, packed_records, reader):
         monkeypatch.setattr(module, "np", IntegersOnly())
     with np.errstate(all="raise"):
         codes, inputs = read_whole(data, tmp_path, bundle)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aekit.codes import entropy
+from aekit.codes import entropy, rans
 from aekit.codes.entropy import FrequencyTables, decode, encode
 from aekit.errors import CodesError, TablesError
 
@@ -197,7 +197,8 @@ class IntegersOnly:
 
 def test_coding_and_fitting_use_no_float(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = latent_like(3000, 8, 2.0, seed=5)
-    monkeypatch.setattr(entropy, "np", IntegersOnly())
+    for module in (entropy, rans):
+        monkeypatch.setattr(module, "np", IntegersOnly())
     with np.errstate(all="raise"):
         tables = FrequencyTables.fit(codes[:2000])
         assert np.array_equal(decode(encode(codes, tables), 3000, tables), codes)

@@ -11,10 +11,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import grid_codes
 import torch
-from envelope import MARKS, SETS, Picture, Setting, squared_error
 from grid_coding import ZERO, Graphs, Rounding, choose, fit, in_blocks, message, pack, rounded, table_bits, unpack
-from grid_pictures import best_at
 from grid_training import GridModel, train
+from picture_sets import MARKS, SETS, Picture
+
+from aekit.evaluation.metrics import mse as squared_error
 
 ROUNDINGS = (Rounding(0.0), Rounding(0.16), Rounding(0.16, 8.0))
 
@@ -38,14 +39,6 @@ def model() -> GridModel:
 @pytest.fixture(scope="module")
 def graphs(model: GridModel) -> Graphs:
     return Graphs(model)
-
-
-def test_a_group_lies_in_one_split_and_all_three_are_met() -> None:
-    tiles = SETS["tiles"]
-    found = {num: {tiles.split(f"a/exp{take}_num_{num}.jpg") for take in range(3)} for num in range(400)}
-    assert all(len(splits) == 1 for splits in found.values())
-    counts = [sum(splits == {name} for splits in found.values()) for name in ("training", "validation", "test")]
-    assert counts[0] > 3 * counts[2] > 3 * counts[1] / 2 > 0
 
 
 def test_a_saved_model_encodes_and_decodes_as_before(model: GridModel, graphs: Graphs, tmp_path: Path) -> None:
@@ -122,13 +115,3 @@ def test_at_the_marks_the_issue_is_met_exactly_at_its_reach(name: str) -> None:
         assert grid_codes.compared(name, mark, 1.001 * reach * size)["is_reached"] is False
     beyond = grid_codes.compared(name, 1.1 * max(MARKS[name]), 1.0)
     assert beyond["issue"] is None and beyond["is_reached"] is None
-
-
-def test_the_peer_shown_is_the_best_file_that_is_not_larger() -> None:
-    settings = [Setting("WebP", 1.0, quality, "", quality, quality, 1 / (1 + quality)) for quality in (0, 50, 92)]
-    picture = _pictures(1, 7)[0]
-    sizes = [best_at(picture, 10**6, [setting])[0] for setting in settings]
-    assert sizes[0] < sizes[1] < sizes[2]
-    size, back, setting = best_at(picture, sizes[2] - 1, settings)
-    assert (size, setting.quality, back.shape) == (sizes[1], 50, picture.shape)
-    assert best_at(picture, 1, settings)[0] == sizes[0]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,22 @@ def test_a_forged_journal_can_not_have_a_file_elsewhere_removed(tmp_path: Path, 
     jobs.compress(open_source(str(here / "in.npy")), here / "codes.npy", tiny_codec)
     assert victim.read_bytes() == b"precious"
     assert np.load(here / "codes.npy").shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"journal": 3, "pid": 1, "inode": float("inf")}, {"journal": 3, "pid": 1, "inode": 1, "rewind": float("inf")}],
+)
+def test_an_infinite_number_ends_a_journal(tmp_path: Path, entry: dict[str, Any]) -> None:
+    (tmp_path / "o.npy.journal").write_bytes(to_line(entry).replace(b"Infinity", b"1e999"))
+    text = (tmp_path / "o.npy.journal").read_bytes()[9:].rstrip()
+    (tmp_path / "o.npy.journal").write_bytes(b"%08x %s\n" % (zlib.crc32(text), text))
+    with journaled(tmp_path / "o.npy", {}) as journal:
+        assert journal.marks == []
+
+
+def test_a_format_of_many_letters_is_cut_short_in_the_error(tmp_path: Path) -> None:
+    (tmp_path / "o.npy.journal").write_bytes(to_line({"journal": "x" * 9000, "pid": 1, "inode": 1}))
+    with pytest.raises(OutputError) as error, journaled(tmp_path / "o.npy", {}, resume=True):
+        raise AssertionError
+    assert "expected format 3, found format xxx" in str(error.value) and len(str(error.value)) < 500

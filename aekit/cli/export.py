@@ -7,7 +7,7 @@ import typer
 
 from aekit.cli.extras import need_extra
 from aekit.cli.options import JsonOption, OverwriteOption
-from aekit.cli.printing import emit, note
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 
@@ -22,13 +22,21 @@ def export(
             "keeps the fastest variant on this machine that loses at most 0.1 dB."
         ),
     ] = "fp32",
+    entropy: Annotated[
+        str,
+        typer.Option(
+            help="Entropy model of archives, for pictures of any size: static (a table for each channel), context "
+            "(smaller archives that take longer to write and read), or auto. auto trains a context model, which takes "
+            "about a minute, and keeps it if it saves bytes on held-out pictures."
+        ),
+    ] = "auto",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a run as encoder.onnx, decoder.onnx and model.json.
 
-    The graphs take and return uint8 pixels and accept any number of images. The export succeeds only if onnxruntime
-    computes the same as torch on the run's validation images.
+    The graphs take and return uint8 pixels and accept any number of images; for pictures of any size they accept any
+    height and width. The export succeeds only if onnxruntime computes the same as torch on the run's validation images.
     """
     from aekit.model.bundle import MANIFEST
     from aekit.outputs.staging import check_folder_free
@@ -37,20 +45,20 @@ def export(
     need_extra("aekit export", "train", "torch", "onnx", "onnxscript", "safetensors")
     from aekit.exporting.command import export as export_model
 
-    done = export_model(run, out, variant=variant, overwrite=overwrite)
+    done = export_model(run, out, variant=variant, entropy=entropy, overwrite=overwrite)
     bundle, unfinished = done.bundle, done.unfinished
     manifest = bundle.manifest
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
     parity, validation = manifest["parity"], manifest["validation"]
     lines = [
         f"{out}: model {bundle.model_id} of {done.run}, {bundle.variant}, {bundle.spec.geometry}, "
-        f"{bundle.spec.code_dim} numbers a code, encoder {sizes['encoder.onnx']:,} bytes, "
-        f"decoder {sizes['decoder.onnx']:,}",
+        f"{code_in_words(bundle.spec)}, encoder {sizes['encoder.onnx']:,} bytes, decoder {sizes['decoder.onnx']:,}",
         f"parity with torch on {parity['images']} images: latents within {parity['latent_difference']:.1e} of their "
         f"range, {parity['codes_differing']} codes differ, pixels within {parity['image_levels']} of 255 levels",
     ]
     if objective_facts(bundle.spec.objective).stores_uint8_only:
-        lines.append(f"validation MSE of stored codes (uint8): {validation['mse']:.5f}")
+        rate = f" at {validation['bits_per_pixel']:.3f} bits a pixel" if "bits_per_pixel" in validation else ""
+        lines.append(f"validation MSE of stored codes (uint8): {validation['mse']:.5f}{rate}")
     else:
         lines.append(
             f"validation MSE {validation['mse']:.5f}; codes stored as uint8: {validation['mse_uint8_codes']:.5f}, "
@@ -62,8 +70,12 @@ def export(
         f"one core, decodes {cost['decoder_speed']:.2f} ×; {cost['bytes']:,} bytes"
         for name, cost in manifest.get("variants", {}).items()
     ]
+    if bits := manifest.get("entropy"):
+        lines.append(f"entropy model: {entropy_in_words(bits)}")
+    if work := kmac_in_words(manifest):
+        lines.append(work)
     if unfinished:
         note(f"warning: {done.run} {unfinished}: these are its best weights so far")
     # The distributions of latents and codes are long base64 texts, of no use to a reader.
-    facts = {name: value for name, value in manifest.items() if name not in ("latent", "tables")}
+    facts = {name: value for name, value in manifest.items() if name not in ("latent", "tables", "context")}
     emit({"out": str(out), "unfinished": unfinished, **facts}, lines, as_json)

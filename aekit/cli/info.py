@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli.options import JsonOption
-from aekit.cli.printing import counted, emit
+from aekit.cli.printing import code_in_words, emit, kmac_in_words
 from aekit.codes.formats import Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 
@@ -51,10 +51,28 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     if isinstance(facts.get("latent"), dict):  # its arrays are base64, which is of no use to a reader
         facts["latent"] = {"source": facts["latent"].get("source"), "holds": sorted(facts["latent"])}
     facts["tables"] = read_tables(bundle).digest if "tables" in facts else None
+    facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
-    first += f"{counted(bundle.spec.code_dim, 'number')} a code"
-    lines = [f"  {name}: {_in_words(value)}" for name, value in facts.items() if name not in ("spec", "model_id")]
-    return Description({"path": str(path), **facts}, (first, *_headline(bundle), *lines))
+    first += code_in_words(bundle.spec)
+    shown = {name: value for name, value in facts.items() if name not in ("spec", "model_id", "kmac_per_pixel")}
+    lines = [f"  {name}: {_in_words(value)}" for name, value in shown.items()]
+    return Description({"path": str(path), **facts}, (first, *_headline(bundle), *_grid_lines(bundle), *lines))
+
+
+def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
+    """Return the lines that only a model of grid codes has: its halo, the bytes of its graphs, the work a pixel."""
+    if not bundle.spec.is_grid:
+        return ()
+    grid, files = bundle.spec.grid, bundle.manifest.get("files", {})
+    halo = f"  halo: a code depends on {grid.encoder_halo} places around it, a block of pixels on {grid.decoder_halo}"
+    sizes = {
+        role: entry["bytes"]
+        for role in ("encoder", "decoder")
+        if isinstance(entry := files.get(f"{role}.onnx"), dict) and isinstance(entry.get("bytes"), int)
+    }
+    graphs = ", ".join(f"{role} {size:,} bytes" for role, size in sizes.items())
+    work = kmac_in_words(bundle.manifest)
+    return halo, *([f"  graphs: {graphs}"] if graphs else []), *([f"  {work}"] if work else [])
 
 
 def _headline(bundle: "Bundle") -> tuple[str, ...]:
@@ -68,7 +86,9 @@ def _headline(bundle: "Bundle") -> tuple[str, ...]:
     if not isinstance(error, int | float) or isinstance(error, bool) or not 0 <= error < math.inf:
         return ()
     ratio = f"PSNR {-10 * math.log10(error):.2f} dB" if error else "no error"
-    return (f"  validation with {'uint8' if uint8_only else 'float32'} codes: MSE {error:.5f}, {ratio}",)
+    rate = validation.get("bits_per_pixel") if uint8_only else None
+    cost = f", {rate:.3f} bits a pixel" if isinstance(rate, float) and 0 <= rate < math.inf else ""
+    return (f"  validation with {'uint8' if uint8_only else 'float32'} codes: MSE {error:.5f}, {ratio}{cost}",)
 
 
 def _in_words(value: Any) -> str:

@@ -14,6 +14,7 @@ from aekit.errors import AekitError, OutputError, one_line
 
 if TYPE_CHECKING:
     from aekit.jobs.job import Summary
+    from aekit.spec import ModelSpec
 
 
 def report_error(error: AekitError) -> int:
@@ -52,6 +53,20 @@ def emit(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
 def counted(count: int, one: str) -> str:
     """Return a count with its noun, such as `1 image` or `1,200 images`."""
     return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
+def code_in_words(spec: "ModelSpec") -> str:
+    """Return the numbers of a code, and for a grid code the pixels that they stand for."""
+    where = f"for each {spec.grid.stride}x{spec.grid.stride} pixels" if spec.is_grid else "a code"
+    return f"{counted(spec.code_dim, 'number')} {where}"
+
+
+def kmac_in_words(manifest: dict[str, Any]) -> str:
+    """Return the work a pixel of a grid model, by its model.json; empty if it has no such figures."""
+    match manifest.get("kmac_per_pixel"):
+        case {"encoder": int() | float() as encoder, "decoder": int() | float() as decoder}:
+            return f"thousands of multiplications a pixel: encoder {encoder:.3g}, decoder {decoder:.3g}"
+    return ""
 
 
 def finish(summary: "Summary", what: str, as_json: bool) -> None:
@@ -119,3 +134,12 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+def entropy_in_words(figures: dict[str, Any]) -> str:
+    """Return which entropy model a grid model has, and what the others take on held-out pictures."""
+    static = f"{figures['static_bits_per_pixel']:.4f} bits a pixel with static tables"
+    if "context_bits_per_pixel" not in figures:
+        return static
+    context = f"{figures['context_bits_per_pixel']:.4f} with a context model"
+    return f"{static}, {context}; {figures['kept']} kept"

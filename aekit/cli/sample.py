@@ -35,7 +35,8 @@ def sample(
     """Draw new images from the model, as one picture.
 
     Latents come from the prior of a variational model. For other models they come from a Gaussian fitted to the latents
-    of the training images. With --interpolate the picture is one row: A, N images from A to B, B.
+    of the training images. With --interpolate the picture is one row: A, N images from A to B, B. A model for pictures
+    of any size can't draw images.
     """
     import numpy as np
     from PIL.PngImagePlugin import PngInfo
@@ -59,6 +60,7 @@ def sample(
     columns = count + 2 if interpolate else math.isqrt(count - 1) + 1
     rows = -(-count // columns)
     codec = Codec.load(model, provider, threads)
+    sampling.check_model(codec)
     check_grid(rows, columns, codec.spec.fixed)
     if interpolate:
         ends, between = interpolation.interpolate(codec, *interpolate, count)

@@ -126,7 +126,7 @@ def train(
         int | None,
         typer.Option(
             help="Passes over the images. With --network grid an epoch has 100 to 500 steps.",
-            show_default="20 to 200, by the number of images; with --network grid as many as 4000 steps take",
+            show_default="20 to 200, by the number of images; with --network grid as many as 3000 steps take",
             min=1,
         ),
     ] = None,

@@ -10,15 +10,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from aekit.codes.context.coder import decode as decode_in_context
+from aekit.codes.context.coder import encode as encode_in_context
+from aekit.codes.context.model import ContextModel
 from aekit.codes.entropy import FrequencyTables, decode, encode
 from aekit.codes.tables import ModelTables
 from aekit.errors import CodesError
-from aekit.model.bundle import Bundle
 
 U8 = npt.NDArray[np.uint8]
 
 STATIC = 0
 """Mode of the coder with one frequency table for each channel."""
+CONTEXT = 1
+"""Mode of the coder whose networks choose the table of each number from the numbers before it."""
+_CHECK = 2
+"""Bytes of the context coder's own check. Each part of an archive has a CRC-32 of its numbers as well."""
 
 
 class GridCoder(Protocol):
@@ -58,15 +64,34 @@ class StaticCoder:
         return [part.reshape(*shape, -1) for part, shape in zip(cut, shapes, strict=True)]
 
 
+class ContextCoder:
+    """The coder of a context model."""
+
+    mode = CONTEXT
+
+    def __init__(self, model: ContextModel) -> None:
+        self._model = model
+
+    def encode(self, grids: Sequence[U8]) -> bytes:
+        """Return grids uint8 [h, w, K] as bytes, as one rANS stream of all their places."""
+        return encode_in_context(grids, self._model, _CHECK)
+
+    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]]) -> list[U8]:
+        """Return grids of the shapes (h, w). Raises CodesError for bytes that `encode` can't have written."""
+        return decode_in_context(data, shapes, self._model, _CHECK)
+
+
 class GridCoders:
     """The entropy coders of one model."""
 
-    def __init__(self, bundle: Bundle, tables: ModelTables) -> None:
+    def __init__(self, tables: ModelTables) -> None:
         self._by_mode: dict[int, GridCoder] = {STATIC: StaticCoder(tables.tables)}
+        if tables.context is not None:
+            self._by_mode[CONTEXT] = ContextCoder(tables.context)
 
     @property
     def best(self) -> GridCoder:
-        """The coder that needs the fewest bytes; archives are written with it."""
+        """The coder that archives are written with. Export keeps a context model only where it saves bytes."""
         return self._by_mode[max(self._by_mode)]
 
     def of_mode(self, mode: int, where: str) -> GridCoder:

@@ -48,13 +48,16 @@ def archive_size(bundle: Bundle, codes: Stored, records: Sequence[Record] = ()) 
     return ArchiveSize(len(codes), _written(bundle, codes), _written(bundle, None), with_names)
 
 
-def added_bytes(bundle: Bundle, codes: Stored) -> float:
-    """Return the bytes that each of these codes adds to an archive that holds many: no header, no share of a block's.
+def added_bytes(bundle: Bundle, codes: Stored) -> tuple[float, float]:
+    """Return the bytes that each of these codes adds to an archive, and the bytes that do not grow with their number.
 
-    It is the difference between an archive that holds the codes twice and one that holds them once.
+    The first is the difference between an archive that holds the codes twice and one that holds them once, divided by
+    their number. The second is the rest: the archive's header and its block's.
     """
     twice = codes + codes if isinstance(codes, GridCodes) else np.concatenate([codes, codes])
-    return (_written(bundle, twice) - _written(bundle, codes)) / len(codes)
+    once = _written(bundle, codes)
+    added = (_written(bundle, twice) - once) / len(codes)
+    return added, once - added * len(codes)
 
 
 def _written(bundle: Bundle, codes: Stored | None, records: Sequence[Record] = ()) -> int:

@@ -23,8 +23,8 @@ def compare(
 
     - `images`: how many images were compared; `middle`: longest side of the part of each that was, or null for whole
       images; `mse`: the model's error on them, the mean over pictures.
-    - `aekit`: the model's bytes an image on them, `bytes` with a share of the archive's header and `payload` without;
-      null without frequency tables.
+    - `aekit`: the model's bytes an image on them, `bytes` with a share of the headers of an archive of all images and
+      `payload` without; null without frequency tables.
     - `best`: the smallest files of all codecs and factors at an error of at most `mse`, as a Setting; `best_payload`:
       the same without headers. `is_spanned` is false if everything that was tried is finer than the model.
     - `native`: for each codec its smallest files at native size, or null if none is as good as the model; `coarsest`:
@@ -50,12 +50,12 @@ def compare(
 def _ours(codec: Codec, chosen: Sample, archive: ArchiveSize | None) -> tuple[dict[str, float] | None, float]:
     """Return the model's bytes an image, and the error of its uint8 codes."""
     pictures = chosen.pictures if codec.spec.is_grid else np.stack(chosen.pictures)
-    codes = codec.encode(pictures, "uint8")  # type: ignore[arg-type]
-    error = mean_mse(chosen.pictures, codec.decode(codes))
+    codes = codec.encode(pictures, "uint8")
+    error = mean_mse(chosen.pictures, list(codec.decode(codes)))
     if archive is None:
         return None, error
-    payload = added_bytes(codec.bundle, codes)
-    return {"bytes": payload + archive.header / archive.images, "payload": payload}, error
+    payload, header = added_bytes(codec.bundle, codes)
+    return {"bytes": payload + header / archive.images, "payload": payload}, error
 
 
 def _wins(best: Setting | None, ours: dict[str, float] | None, size: str) -> bool | None:

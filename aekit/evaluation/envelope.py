@@ -147,10 +147,19 @@ def envelope(settings: Sequence[Setting], size: str = "bytes") -> list[Setting]:
 
 
 def bytes_at(settings: Sequence[Setting], mse: float, size: str = "bytes") -> float | None:
-    """Return the envelope's bytes at an error, or None if the error lies outside the settings measured.
+    """Return the fewest bytes for an error, or None if the error lies outside the settings measured.
 
-    Between two settings the logarithm of the bytes is interpolated over the logarithm of the error.
+    It is the lowest of the curves of all settings and of each codec at one factor. Along a curve the logarithm of the
+    bytes is interpolated over the logarithm of the error.
     """
+    curves: dict[tuple[str, float, str], list[Setting]] = {}
+    for setting in settings:
+        curves.setdefault((setting.codec, setting.factor, setting.chroma), []).append(setting)
+    found = [_interpolated(curve, mse, size) for curve in (settings, *curves.values())]
+    return min((value for value in found if value is not None), default=None)
+
+
+def _interpolated(settings: Sequence[Setting], mse: float, size: str) -> float | None:
     points = [point for point in envelope(settings, size)[::-1] if point.mse > 0]
     errors = [math.log(point.mse) for point in points]
     if not errors or not errors[0] <= math.log(mse) <= errors[-1]:

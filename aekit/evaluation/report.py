@@ -13,7 +13,7 @@ from aekit.errors import SourceError
 from aekit.evaluation.archive_size import Stored, archive_size, has_tables
 from aekit.evaluation.comparison import compare
 from aekit.evaluation.figures import save_reconstructions
-from aekit.evaluation.metrics import mse, psnr
+from aekit.evaluation.metrics import mean_mse, psnr
 from aekit.evaluation.opening import TestImages, open_test_images
 from aekit.images.decode import Pixels
 from aekit.json_files import write_json
@@ -145,7 +145,7 @@ def _run(codec: Codec, images: Pixels | list[Pixels], shown: set[int], dtype: st
         for each in errors:
             codes = codec.encode(block, each)
             back = codec.decode(codes)
-            errors[each] += sum(map(mse, block, back))
+            errors[each] += mean_mse(block, back) * len(block)
             if each == "uint8":
                 parts.append(codes)
             if each == dtype:

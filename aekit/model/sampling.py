@@ -115,12 +115,25 @@ def check_count(count: int, *, least: int = 1) -> None:
         raise OptionError("--n", expected=f"{least} to {MOST:,} images", found=f"{count:,}"[:80])
 
 
+def check_model(codec: Codec) -> None:
+    """Raise OptionError for a model of grid codes: random or mixed grids are no pictures that it has learned."""
+    if codec.spec.is_grid:
+        raise OptionError(
+            str(codec.bundle.path),
+            expected="a model of vector codes to draw images from",
+            found="one of grid codes, for pictures of any size",
+            fix="train at one size, such as --size 32x32, with --objective variational",
+        )
+
+
 def sample(codec: Codec, count: int, seed: int = 0) -> Pixels:
     """Decode `count` random latents to images, uint8 [count, H, W, C]. The same seed gives the same latents.
 
-    Raises OptionError if `count` is not from 1 to MOST or the seed is negative; BundleError if model.json does not have
-    the distribution of the latents or the decoder is missing or damaged; ProviderError if the decoder can't be run.
+    Raises OptionError if the model has grid codes, `count` is not from 1 to MOST or the seed is negative; BundleError
+    if model.json does not have the distribution of the latents or the decoder is missing or damaged; ProviderError if
+    the decoder can't be run.
     """
+    check_model(codec)
     check_count(count)
     if seed < 0:
         raise OptionError("--seed", expected="0 or more", found=str(seed)[:80])

@@ -99,7 +99,7 @@ class Journal:
             raise OutputError(
                 f"{output} can't be resumed: its journal, {self.path.name}",
                 expected=f"format {VERSION}",
-                found=f"format {version}, of another version of aekit",
+                found=f"format {str(version)[:80]}, of another version of aekit",
                 fix="start anew without --resume",
             )
         if not resume and once and self.facts.get(once) == facts[once] and self.finished.are_in_place(output):

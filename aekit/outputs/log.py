@@ -44,7 +44,7 @@ class Log:
     """Bytes of the whole lines."""
 
     def take(self, entry: dict[str, Any], size: int) -> None:
-        """Take over what a line of `size` bytes says. Raises TypeError, ValueError or KeyError if it is malformed."""
+        """Take over a line of `size` bytes. Raises a builtin error, such as ValueError, if it is malformed."""
         if "pid" in entry:
             self.inodes.add(int(entry["inode"]))
         if "anew" in entry:
@@ -88,7 +88,7 @@ def read_log(file: int) -> Log:
                 break
             try:
                 log.take(entry, len(line))
-            except (TypeError, ValueError, KeyError):
+            except (TypeError, ValueError, KeyError, OverflowError):  # the last one for infinity as an integer
                 break
     return log
 

@@ -15,13 +15,21 @@ from aekit.codes.tables import read_tables
 from aekit.errors import OptionError, OutputExists, ParityError
 from aekit.evaluation.metrics import mse, psnr
 from aekit.exporting.exporter import export_run, identity
-from aekit.exporting.graphs import OPSET, CodeUnits, DecoderGraph, EncoderGraph, check_dimensions, export_graph
+from aekit.exporting.graphs import (
+    FREE_CODE,
+    OPSET,
+    CodeUnits,
+    DecoderGraph,
+    EncoderGraph,
+    check_dimensions,
+    export_graph,
+)
 from aekit.exporting.parity import VariantCost, fastest, measure_parity
 from aekit.exporting.quantize import make_variant
 from aekit.model.bundle import Bundle
 from aekit.model.codec import Codec
 from aekit.pca import Pca
-from aekit.spec import Geometry
+from aekit.spec import Geometry, GridGeometry, ModelSpec
 from aekit.training.checkpoint import Run
 from aekit.training.config import make_config
 from aekit.training.data import TrainingData, load_training_data
@@ -148,23 +156,42 @@ def test_a_graph_that_computes_something_else_does_not_pass(tmp_path: Path, role
         z = network.encode(torch.from_numpy(data.train).permute(0, 3, 1, 2) / 255)
         units = CodeUnits.calibrated(z)
         encoder, decoder = EncoderGraph(network, units), DecoderGraph(network, units)
-        assert measure_parity(encoder, decoder, Codec.load(bundle.path), data.validation).image_levels <= 1
+        assert measure_parity(encoder, decoder, Codec.load(bundle.path), [data.validation]).image_levels <= 1
         for parameter in getattr(network, role).parameters():
             parameter.add_(0.01)
     with pytest.raises(ParityError, match=role):
-        measure_parity(encoder, decoder, Codec.load(bundle.path), data.validation)
+        measure_parity(encoder, decoder, Codec.load(bundle.path), [data.validation])
+
+
+class Fixed(torch.nn.Module):
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent.to(torch.uint8).repeat(1, 64).reshape(latent.shape[0], 8, 8, 1)
 
 
 def test_hard_coded_batch_is_found_out() -> None:
-    class Fixed(torch.nn.Module):
-        def forward(self, latent: torch.Tensor) -> torch.Tensor:
-            return latent.to(torch.uint8).repeat(1, 64).reshape(latent.shape[0], 8, 8, 1)
-
-    model = export_graph(Fixed(), torch.zeros(2, 1), ["latent"], ["image"])
-    check_dimensions(model, Geometry(8, 8, 1), 1)
+    model, spec = export_graph(Fixed(), torch.zeros(2, 1), ["latent"], ["image"]), made_spec(Geometry(8, 8, 1), 1)
+    check_dimensions(model, spec)
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
     with pytest.raises(ParityError, match="image"):
-        check_dimensions(model, Geometry(8, 8, 1), 1)
+        check_dimensions(model, spec)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_side_that_a_grid_model_must_leave_free_is_found_out(place: int) -> None:
+    class Blocks(torch.nn.Module):
+        def forward(self, latent: torch.Tensor) -> torch.Tensor:
+            return latent.to(torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+    model = export_graph(Blocks(), torch.zeros(2, 3, 4, 1), ["latent"], ["image"], FREE_CODE)
+    spec = made_spec(GridGeometry(8, 1, 0, 0), 1)
+    check_dimensions(model, spec)
+    model.graph.output[0].type.tensor_type.shape.dim[place].dim_value = 16
+    with pytest.raises(ParityError, match=r"expected \['batch', 'free', 'free', 1\], found .*16"):
+        check_dimensions(model, spec)
+
+
+def made_spec(geometry: Geometry | GridGeometry, code_dim: int) -> ModelSpec:
+    return ModelSpec(geometry, code_dim, "plain", "grid", "default")
 
 
 def test_a_still_latent_is_kept_at_128() -> None:

@@ -32,7 +32,6 @@ def test_a_preset_names_the_layout_of_grid_codes(preset: str) -> None:
         ({"hidden": (8,)}, "hidden: expected none with preset default for pictures of any size"),
         ({"code_dim": 32}, "code_dim: expected 64 with preset default"),
         ({"optimizer": "tf1-rmsprop"}, "optimizer: expected adamw"),
-        ({"precision": "bf16"}, "precision: expected fp32"),
         ({"objective": "sparse"}, "expected plain or denoising or rate for pictures of any size, found sparse; choose"),
         ({"objective": "variational"}, "found variational"),
         ({"preset": "tiny", "network": "mlp"}, "--preset: expected a preset of the network mlp, found tiny"),

@@ -6,6 +6,8 @@ import torch
 from aekit.training.objectives.rounding import (
     bits_per_pixel,
     clipped_mse_inside,
+    errors_inside,
+    repeat_edges,
     round_with_dead_zone,
     straight_through,
 )
@@ -40,3 +42,23 @@ def test_pixels_beyond_the_range_cost_what_their_clipped_values_do() -> None:
     cost.backward()
     assert float(cost.detach()) == pytest.approx(0.125)
     assert x_hat.grad is not None and x_hat.grad.flatten().tolist() == [0.0, -0.5]
+
+
+def test_edges_are_repeated_on_whichever_side_they_lie() -> None:
+    x = torch.rand(2, 3, 5, 7)
+    inside = torch.zeros(2, 1, 5, 7)
+    inside[0, :, :3, :6] = 1
+    inside[1, :, 2:, 1:] = 1
+    repeated = repeat_edges(x, inside)
+    for row, (kept, margins) in enumerate([(x[0, :, :3, :6], (0, 1, 0, 2)), (x[1, :, 2:, 1:], (1, 0, 2, 0))]):
+        assert torch.equal(repeated[row], torch.nn.functional.pad(kept[None], margins, mode="replicate")[0])
+
+
+def test_the_error_of_each_picture_counts_its_own_pixels() -> None:
+    x, inside = torch.zeros(2, 3, 2, 2), torch.ones(2, 1, 2, 2)
+    inside[1, 0, 1] = 0
+    x_hat = torch.full((2, 3, 2, 2), 0.5)
+    x_hat[1, :, 1] = 7
+    x_hat[1, :, 0] = 7  # clipped to 1
+    assert errors_inside(x_hat, x, inside).tolist() == pytest.approx([0.25, 1.0])
+    assert float(clipped_mse_inside(x_hat, x, inside)) == pytest.approx((4 * 0.25 + 2 * 1) / 6)

@@ -85,7 +85,7 @@ class GridLayout:
 
     def use(self, bundle: Bundle, tables: ModelTables) -> None:
         """Code and decode with what this model holds for it."""
-        self._coders = GridCoders(bundle, tables)
+        self._coders = GridCoders(tables)
 
     def checked(self, codes: Any, rows: int) -> GridCodes:
         """Return `codes` if they are the codes of so many pictures. Raises ShapeError if not."""

@@ -10,6 +10,9 @@ gives whole blocks; the caller, who knows the picture's size, crops them.
 The latent has its channels last, as codes are stored: a step, table or scale a channel then broadcasts without a shape.
 """
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -67,9 +70,10 @@ class GridEncoder(Foldable):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_stride(x, self.stride)
-        blocks = pixel_unshuffle(x, self.stride) - self.mean[:, None, None]
-        weight = self.transform / self.deviations[:, None]
-        coefficients = nn.functional.conv2d(blocks, weight[:, :, None, None])
+        with _exact(x):
+            blocks = pixel_unshuffle(x, self.stride) - self.mean[:, None, None]
+            weight = self.transform / self.deviations[:, None]
+            coefficients = nn.functional.conv2d(blocks, weight[:, :, None, None])
         seen = (pixel_unshuffle(x, STEM) - self.mean.mean()) * _SEEN
         out: Tensor = (coefficients + self.branch(seen) * _SEEN).permute(0, 2, 3, 1)
         return out
@@ -82,7 +86,7 @@ class GridEncoder(Foldable):
         assert first.bias is not None and last.bias is not None
         weight = self.transform / self.deviations[:, None]
         seen = first.weight.flatten(1) * _SEEN
-        return _FoldedEncoder(
+        return FoldedEncoder(
             self.stride,
             _strided(weight, -weight @ self.mean, self.stride),
             _strided(seen, first.bias - seen.sum(1) * self.mean.mean(), STEM),
@@ -114,8 +118,9 @@ class GridDecoder(Foldable):
 
     def forward(self, z: Tensor) -> Tensor:
         z = z.permute(0, 3, 1, 2)
-        weight = (self.transform * self.deviations[:, None]).T
-        blocks = nn.functional.conv2d(z, weight[:, :, None, None], self.mean)
+        with _exact(z):
+            weight = (self.transform * self.deviations[:, None]).T
+            blocks = nn.functional.conv2d(z, weight[:, :, None, None], self.mean)
         out: Tensor = pixel_shuffle(blocks, self.stride) + pixel_shuffle(self.branch(z), STEM) * _GIVEN
         return out
 
@@ -125,12 +130,12 @@ class GridDecoder(Foldable):
         *before, last = self.branch
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         weight = (self.transform * self.deviations[:, None]).T[:, :, None, None]
-        return _FoldedDecoder(
+        return FoldedDecoder(
             self.stride, _conv(weight, self.mean), before, _conv(last.weight * _GIVEN, last.bias * _GIVEN)
         )
 
 
-class _FoldedEncoder(nn.Module):
+class FoldedEncoder(nn.Module):
     """What GridEncoder computes, for export."""
 
     def __init__(
@@ -146,7 +151,7 @@ class _FoldedEncoder(nn.Module):
         return out
 
 
-class _FoldedDecoder(nn.Module):
+class FoldedDecoder(nn.Module):
     """What GridDecoder computes, for export."""
 
     def __init__(self, stride: int, transform: nn.Conv2d, before: list[nn.Module], last: nn.Conv2d) -> None:
@@ -170,6 +175,11 @@ def grid(
     """
     transform = BlockTransform.of(principal, channels * layout.stride**2, layout.code_channels, finest)
     return GridEncoder(layout, channels, transform), GridDecoder(layout, channels, transform)
+
+
+def _exact(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which products are computed in float32. In bfloat16 the transform would lose fine steps."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _strided(rows: Tensor, bias: Tensor, side: int) -> nn.Conv2d:

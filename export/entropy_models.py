@@ -1,0 +1,69 @@
+"""The entropy models of grid codes: a frequency table for each channel, and a context model where it saves bytes.
+
+Both are fitted to the codes of training pictures, as the exported encoder makes them. Validation pictures choose.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aekit.codes.entropy import U8, FrequencyTables
+from aekit.codes.grid_coders import ContextCoder, GridCoder, StaticCoder
+from aekit.codes.tables import CONTEXT, pack_tables
+from aekit.errors import OptionError
+from aekit.training.context import BATCH, train
+
+ENTROPIES = ("auto", "static", "context")
+"""Values of the option `entropy`: the smaller one on validation pictures, or one of the two in any case."""
+MOST_STEPS = 2000
+"""Training steps of each network of a context model; about a minute in all on one core."""
+_VISITS = 60
+"""Times that training sees each place of the training pictures, if that takes fewer steps."""
+_PART_NUMBERS = 2**20
+"""Largest number of numbers that are measured together."""
+_LEAST_SAVING = 0.01
+"""Least share of bytes that a context model must save to be kept by `auto`: it takes time to decode."""
+
+
+def check_entropy(entropy: str) -> None:
+    """Raise OptionError unless `entropy` is one of ENTROPIES."""
+    if entropy not in ENTROPIES:
+        raise OptionError("--entropy", expected=" or ".join(ENTROPIES), found=repr(entropy)[:80])
+
+
+def fit_entropy_models(training: Sequence[U8], validation: Sequence[U8], pixels: int, entropy: str) -> dict[str, Any]:
+    """Return what model.json keeps of the entropy models: `tables`, `context` if it is kept, and `entropy`, figures.
+
+    `training` and `validation` are codes uint8 [h, w, K]; `pixels` are those of the validation pictures together.
+    """
+    tables = FrequencyTables.fit(np.concatenate([code.reshape(-1, code.shape[2]) for code in training]))
+    static = _size(StaticCoder(tables), validation)
+    facts: dict[str, Any] = {"tables": pack_tables(tables)}
+    figures: dict[str, Any] = {"kept": "static", "static_bits_per_pixel": 8 * static / pixels}
+    if entropy != "static":
+        places = sum(code.shape[0] * code.shape[1] for code in training)
+        model = train(training, steps=min(MOST_STEPS, max(places * _VISITS // BATCH, 20))).model
+        size = _size(ContextCoder(model), validation)
+        figures |= {"context_bits_per_pixel": 8 * size / pixels, "worst_case": model.check_bounds()}
+        if entropy == "context" or size < (1 - _LEAST_SAVING) * static:
+            facts[CONTEXT] = pack_tables(model)
+            figures["kept"] = "context"
+    return {**facts, "entropy": figures}
+
+
+def bits_per_pixel(figures: dict[str, Any]) -> float:
+    """Return the bits a pixel of the entropy model that is kept."""
+    return float(figures[f"{figures['kept']}_bits_per_pixel"])
+
+
+def _size(coder: GridCoder, codes: Sequence[U8]) -> int:
+    """Return the bytes of codes in parts as an archive has them, about."""
+    parts, numbers = [list[U8]()], 0
+    for code in codes:
+        if parts[-1] and numbers + code.size > _PART_NUMBERS:
+            parts.append([])
+            numbers = 0
+        parts[-1].append(code)
+        numbers += code.size
+    return sum(len(coder.encode(part)) for part in parts)

@@ -1,0 +1,71 @@
+"""Training of context models: they save bits where places depend on each other, and integers lose next to nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from aekit.codes.context import ContextModel, decode, encode
+from aekit.codes.context.coder import entropy_bits
+from aekit.codes.context.places import Codes
+from aekit.codes.entropy import FrequencyTables
+from aekit.errors import TrainingError
+from aekit.training.context import default_layout, train
+
+
+def smooth_codes(count: int, channels: int, seed: int) -> list[Codes]:
+    """Codes whose first channel is smooth over places, and whose other channels are wide where it is high."""
+    rng = np.random.default_rng(seed)
+    codes = list[Codes]()
+    for _ in range(count):
+        h, w = rng.integers(3, 12, 2)
+        y, x = np.mgrid[:h, :w]
+        level = 20 * np.sin(y / 3 + rng.uniform(0, 6)) + 20 * np.cos(x / 4 + rng.uniform(0, 6)) + rng.normal(0, 8)
+        width = np.exp(level / 25)[:, :, None]
+        rest = rng.standard_normal((h, w, channels - 1)) * width
+        steps = np.concatenate([level[:, :, None] + rng.standard_normal((h, w, 1)), rest], axis=2)
+        codes.append(np.clip(np.rint(steps + 128), 0, 255).astype(np.uint8))
+    return codes
+
+
+def test_a_trained_model_saves_bits_and_its_integers_lose_none() -> None:
+    training, test = smooth_codes(150, 5, seed=0), smooth_codes(30, 5, seed=1)
+    trained = train(training, steps=250)
+    model = ContextModel.from_dict(json.loads(json.dumps(trained.model.to_dict())))
+    static = FrequencyTables.fit(np.concatenate([code.reshape(-1, 5) for code in training]))
+    bits = entropy_bits(test, model)
+    assert bits < 0.9 * static.entropy_bits(np.concatenate([code.reshape(-1, 5) for code in test]))
+    assert bits < 1.005 * trained.float_bits(test)
+    assert model.carrier == "float32"
+    assert model.check_bounds() < 1 << 24
+    block = encode(test, model)
+    assert 8 * len(block) < 1.01 * bits + 100
+    assert all(
+        np.array_equal(*pair) for pair in zip(decode(block, [c.shape[:2] for c in test], model), test, strict=True)
+    )
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    codes = smooth_codes(20, 3, seed=2)
+    assert train(codes, steps=20).model.to_dict() == train(codes, steps=20).model.to_dict()
+    assert train(codes, steps=20).model.to_dict() != train(codes, steps=20, seed=1).model.to_dict()
+
+
+def test_codes_that_never_vary_train_too() -> None:
+    codes = [np.full((3, 4, 2), 128, np.uint8)] * 3
+    model = train(codes, steps=5).model
+    assert len(encode(codes, model)) < 16
+    other = [np.arange(24, dtype=np.uint8).reshape(3, 4, 2) * 10]  # nothing like it was seen in training
+    assert np.array_equal(decode(encode(other, model), [(3, 4)], model)[0], other[0])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 48, 96])
+def test_the_default_layout_holds_all_channels(channels: int) -> None:
+    layout = default_layout(channels)
+    assert sum(group.channels for group in layout) == channels
+    assert all(group.channels > 0 for group in layout)
+
+
+def test_no_codes_are_refused() -> None:
+    with pytest.raises(TrainingError, match="needs codes"):
+        train([])

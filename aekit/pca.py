@@ -46,7 +46,7 @@ class Pca:
 
     def save(self, path: Path) -> None:
         """Write the components to an .npz file. Raises OutputError if it can't be written."""
-        with staged_file(path) as part, part.open("wb") as file:
+        with staged_file(path, follow=False) as part, part.open("wb") as file:
             np.savez(file, mean=self.mean, components=self.components, scales=self.scales)
 
     @classmethod

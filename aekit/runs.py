@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from aekit.errors import SpecError
+from aekit.errors import OutputExists, SpecError
 from aekit.json_files import read_json
+from aekit.outputs.places import check_working_name, write_errors
 from aekit.outputs.staging import staged_file
 
 FOLDER, LATEST = Path("runs"), "latest"
 CONFIG, PCA = "config.json", "pca.npz"
 FORMAT_VERSION = 1
 """Version of a run's files; readers refuse a higher one."""
+_MAX_NAME = 255
+"""Longest name of a run in bytes, as file systems have it."""
 
 
 def resolve_run(path: Path) -> Path:
@@ -27,9 +31,31 @@ def resolve_run(path: Path) -> Path:
     return path
 
 
+def check_latest(folder: Path) -> None:
+    """Raise OutputExists or OutputError unless `point_latest` may write the file `latest` in this folder.
+
+    aekit made the file if it is one line, the name of a run. Another file, a link, a pipe or a folder stays as it is.
+    """
+    path = folder / LATEST
+    with write_errors(path):
+        if check_working_name(path) is None:
+            return
+        with path.open("rb") as file:
+            line = file.read(_MAX_NAME + 2)
+    name = os.fsdecode(line.removesuffix(b"\n"))
+    if line and (not line.endswith(b"\n") or "\n" in name or Path(name).name != name):
+        raise OutputExists(
+            path, "aekit did not make it and will not replace it; move it away, or choose --out elsewhere"
+        )
+
+
 def point_latest(run: Path) -> None:
-    """Write the run's name to the file `latest` beside it. Raises OutputError if it can't be written."""
-    with staged_file(run.with_name(LATEST)) as part:
+    """Write the run's name to the file `latest` beside it.
+
+    Raises OutputExists or OutputError as check_latest does, OutputError if the file can't be written.
+    """
+    check_latest(run.parent)
+    with staged_file(run.with_name(LATEST), follow=False) as part:
         part.write_text(run.name + "\n", encoding="utf-8")
 
 

@@ -16,8 +16,8 @@ from aekit.training.context import BATCH, train
 
 ENTROPIES = ("auto", "static", "context")
 """Values of the option `entropy`: the smaller one on validation pictures, or one of the two in any case."""
-MOST_STEPS = 4000
-"""Training steps of each network of a context model; about two minutes in all on one core."""
+MOST_STEPS = 2000
+"""Training steps of each network of a context model; about a minute in all on one core."""
 _VISITS = 60
 """Times that training sees each place of the training pictures, if that takes fewer steps."""
 _PART_NUMBERS = 2**20
@@ -43,7 +43,7 @@ def fit_entropy_models(training: Sequence[U8], validation: Sequence[U8], pixels:
     figures: dict[str, Any] = {"kept": "static", "static_bits_per_pixel": 8 * static / pixels}
     if entropy != "static":
         places = sum(code.shape[0] * code.shape[1] for code in training)
-        model = train(training, steps=min(MOST_STEPS, max(places * _VISITS // BATCH, 20)))
+        model = train(training, steps=min(MOST_STEPS, max(places * _VISITS // BATCH, 20))).model
         size = _size(ContextCoder(model), validation)
         figures |= {"context_bits_per_pixel": 8 * size / pixels, "worst_case": model.check_bounds()}
         if entropy == "context" or size < (1 - _LEAST_SAVING) * static:

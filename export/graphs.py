@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from aekit.errors import ParityError
+from aekit.exporting.packed import PackedDecoder, PackedEncoder, pixels_of
 from aekit.model.bundle import graph_metadata
 from aekit.spec import ModelSpec
 from aekit.training.networks import Autoencoder
+from aekit.training.networks.grid import FoldedDecoder, FoldedEncoder
 
 Graphs = dict[str, onnx.ModelProto]
 """The two graphs of a model by role: encoder and decoder."""
@@ -128,9 +130,40 @@ class DecoderGraph(nn.Module):
         return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
+class PackedEncoderGraph(nn.Module):
+    """What EncoderGraph computes, of a folded grid network, with less work for each pixel."""
+
+    def __init__(self, network: Autoencoder, units: CodeUnits, rounding: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(network.encoder, FoldedEncoder)
+        self.encoder, self.objective = PackedEncoder(network.encoder), network.objective
+        self.units, self.rounding = units, rounding
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        latent = self.units(self.objective.latent(self.encoder(image)))
+        return latent, self.rounding(latent)
+
+
+class PackedDecoderGraph(nn.Module):
+    """What DecoderGraph computes, of a folded grid network, with less work for each pixel."""
+
+    def __init__(self, network: Autoencoder, units: CodeUnits) -> None:
+        super().__init__()
+        assert isinstance(network.decoder, FoldedDecoder)
+        self.decoder, self.objective, self.units = PackedDecoder(network.decoder), network.objective, units
+
+    def forward(self, latent: Tensor) -> Tensor:
+        cells = self.objective.image(self.decoder(self.units.inverse(latent)))
+        return pixels_of((cells.clamp(0, 1) * 255).round().to(torch.uint8))
+
+
 def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, rounding: nn.Module | None = None) -> Graphs:
-    """Build both graphs of a network in fp32. Raises ParityError if a graph has a size fixed that must be free."""
+    """Build both graphs of a folded network in fp32. Raises ParityError if a size that must be free is fixed."""
+    encoder: nn.Module = EncoderGraph(network, units, rounding)
+    decoder: nn.Module = DecoderGraph(network, units)
     if spec.is_grid:
+        encoder = PackedEncoderGraph(network, units, rounding or Nearest())
+        decoder = PackedDecoderGraph(network, units)
         # No side is a multiple of the stride, or equal to another: torch takes equal sizes for one size.
         height, width = 2 * spec.grid.stride + 3, 3 * spec.grid.stride + 2
         image = torch.zeros((2, height, width, spec.grid.channels), dtype=torch.uint8)
@@ -139,8 +172,8 @@ def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, roundin
         image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
         latent, free = torch.zeros(2, spec.code_dim), (FREE_BATCH, FREE_BATCH)
     models = {
-        "encoder": export_graph(EncoderGraph(network, units, rounding), image, ["image"], ["latent", "code"], free[0]),
-        "decoder": export_graph(DecoderGraph(network, units), latent, ["latent"], ["image"], free[1]),
+        "encoder": export_graph(encoder, image, ["image"], ["latent", "code"], free[0]),
+        "decoder": export_graph(decoder, latent, ["latent"], ["image"], free[1]),
     }
     for model in models.values():
         check_dimensions(model, spec)

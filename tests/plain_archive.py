@@ -5,6 +5,7 @@ import json
 import zlib
 from typing import Any
 
+from plain_context import plain_decode as plain_decode_context
 from test_entropy import plain_decode
 
 
@@ -78,24 +79,31 @@ def read_sizes(stream: bytes, inputs: int, rows: int, named: bool) -> tuple[list
     return sizes, records
 
 
-def read_parts(data: bytes, shapes: list[tuple[int, int]], tables: dict[str, Any], part_numbers: int) -> list[Any]:
+def read_parts(
+    data: bytes, shapes: list[tuple[int, int]], models: dict[str, Any], coder: int, part_numbers: int
+) -> list[Any]:
     """Version 2: the codes of a block, each h · w lists of K numbers."""
-    channels, parts, held = len(tables["dimensions"]), [], 0  # a part: numbers of places, of one code or several
+    channels, held = len(models["tables"]["dimensions"]), 0
+    parts: list[list[tuple[int, int]]] = []  # a part: the shapes of its codes, or of its band
     for h, w in shapes:
         if h * w * channels > part_numbers:
             lines = max(part_numbers // (w * channels), 1)
-            parts += [[min(lines, h - top) * w] for top in range(0, h, lines)]
+            parts += [[(min(lines, h - top), w)] for top in range(0, h, lines)]
             held = part_numbers
         elif held and held + h * w * channels <= part_numbers:
-            parts[-1].append(h * w)
+            parts[-1].append((h, w))
             held += h * w * channels
         else:
-            parts.append([h * w])
+            parts.append([(h, w)])
             held = h * w * channels
-    places = []
+    places: list[list[int]] = []
     for part in parts:
         crc, p = number(data[:4]), number(data[4:8])
-        codes = plain_decode(data[8 : 8 + p], sum(part), tables)
+        if coder == 0:
+            codes = plain_decode(data[8 : 8 + p], sum(h * w for h, w in part), models["tables"])
+        else:
+            grids = plain_decode_context(data[8 : 8 + p], part, models["context"], check=2)
+            codes = [place for grid in grids for line in grid for place in line]
         assert crc == zlib.crc32(b"".join(map(bytes, codes)))
         places += codes
         data = data[8 + p :]
@@ -109,7 +117,7 @@ def read_parts(data: bytes, shapes: list[tuple[int, int]], tables: dict[str, Any
 
 
 def read_archive(
-    data: bytes, tables: dict[str, Any], part_numbers: int = 2**20
+    data: bytes, tables: dict[str, Any], part_numbers: int = 2**20, context: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[Any], list[Any]]:
     """The header's JSON, the rows' codes and the inputs' records, of a whole archive; AssertionError for any other.
 
@@ -121,7 +129,8 @@ def read_archive(
     assert number(data[14 + h : 18 + h]) == zlib.crc32(data[: 14 + h])
     header = json.loads(zlib.decompress(data[14 : 14 + h]))
     assert version == (2 if "stride" in header["spec"]["geometry"] else 1)
-    text = json.dumps(tables, sort_keys=True, separators=(",", ":"))
+    models = [tables, *([context] if context else [])]
+    text = "".join(json.dumps(model, sort_keys=True, separators=(",", ":")) for model in models)
     assert header["tables"] == hashlib.sha256(text.encode()).hexdigest()[:32]
     codes: list[Any] = []
     records: list[Any] = []
@@ -144,11 +153,16 @@ def read_archive(
             else:
                 assert len(body) == 16 + c and inputs == rows
         else:
-            assert body[4] == 0
+            coder = body[4]
+            assert coder in ((0, 1) if context else (0,))
             r, stride = number(body[5:9]), header["spec"]["geometry"]["stride"]
             sizes, found = read_sizes(body[9 : 9 + r], inputs, rows, header["named"])
             shapes = [(-(-height // stride), -(-width // stride)) for width, height in sizes]
-            codes += zip(sizes, read_parts(body[9 + r :], shapes, tables, part_numbers), strict=True)
+            codes += zip(
+                sizes,
+                read_parts(body[9 + r :], shapes, {"tables": tables, "context": context}, coder, part_numbers),
+                strict=True,
+            )
             records += found
             assert header["named"] or inputs == rows
         blocks += (n + 9).to_bytes(4, "little") + body[:4]

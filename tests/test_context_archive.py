@@ -12,6 +12,7 @@ import pytest
 from archives import BUNDLE, opened
 from context_models import random_model
 from grid_archives import CODES, GRID, RECORDS, assert_same, made_codes, small_parts, written
+from plain_archive import read_archive
 
 from aekit.codes.grid_coders import CONTEXT
 from aekit.codes.tables import pack_tables, read_tables
@@ -44,6 +45,14 @@ def test_pictures_in_several_parts_come_back(tmp_path: Path, monkeypatch: pytest
     codes = made_codes(GRID, [(60, 90), (9, 9), (33, 40)])
     with opened(written(codes, None, IN_CONTEXT), tmp_path, IN_CONTEXT) as archive:
         assert_same(archive.codes(), codes)
+
+
+def test_the_plain_reader_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch, part=60, block=400)
+    data, tables = written(CODES, RECORDS, IN_CONTEXT), read_tables(GRID).tables.to_dict()
+    _, codes, _ = read_archive(data, tables, part_numbers=60, context=MODEL.to_dict())
+    assert [size for size, _ in codes] == [(width, height) for height, width in CODES.sizes]
+    assert [places for _, places in codes] == [code.reshape(-1, code.shape[2]).tolist() for code in CODES.codes]
 
 
 def test_a_model_without_the_context_model_is_refused(tmp_path: Path) -> None:

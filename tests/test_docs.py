@@ -43,6 +43,7 @@ CHEAP = {
     "aekit train mnist --preset classic": "aekit train mnist-5k --preset classic --epochs 1",
     "aekit train my-images/": "aekit train my-images/ --epochs 1",
     " --budget 5m": "",
+    " --budget 10m": " --steps 3",
     " --epochs 50": "",
 }
 """Replacements that make a slow command cheap, made in this order."""
@@ -123,6 +124,10 @@ def prepared(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path
             path = folder / name / f"cam{row % 2 + 1}" / f"{row // 4:03d}_{row % 4}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[:, :, 0]).save(path)
+    for row, (height, width) in enumerate([(40, 60), (70, 33), (16, 90), (50, 50)] * 3):
+        path = folder / "pictures" / f"{row}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(made_images(1, height, width, seed=row)[0, :, :, 0]).save(path)
     for name, image in zip("ab", made_images(2, seed=1), strict=True):
         Image.fromarray(image[:, :, 0]).save(folder / f"{name}.png")
     with working_in(folder):
@@ -138,13 +143,13 @@ def test_every_command_and_python_block_runs(
     page: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AEKIT_MODEL", raising=False)
-    for name in ("my-images", "images", "noisy", "a.png", "b.png", *GIVEN.get(page.name, ())):
+    for name in ("my-images", "images", "pictures", "noisy", "a.png", "b.png", *GIVEN.get(page.name, ())):
         copy = shutil.copytree if (prepared / name).is_dir() else shutil.copyfile
         copy(prepared / name, tmp_path / name)
     names: dict[str, object] = {}
     with working_in(tmp_path):
         if (tmp_path / "model").exists():
-            geometry = Bundle.read(tmp_path / "model").spec.geometry
+            geometry = Bundle.read(tmp_path / "model").spec.fixed
             names["images"] = made_images(5, geometry.height, geometry.width)
         found = blocks(page)
         assert found

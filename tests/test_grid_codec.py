@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from aekit.errors import OptionError, ShapeError
 from aekit.model import grids
 from aekit.model.codec import DTYPES, Codec
 from aekit.model.grids import GridCodes
+from aekit.spec import GridGeometry
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def test_tiles_change_nothing(grid_codec: Codec, shape: tuple[int, int], request
     latent = grid_codec.encode([picture])[0]
     whole = grid_codec.decode(code)[0]
     request.getfixturevalue("small_tiles")
-    assert len(list(itertools.chain(*grids._tiles(code[0].shape, grid_codec.spec.grid, 1)))) > 2
+    assert len(grids._tiles(code[0].shape, grid_codec.spec.grid, 1)) > 1
     np.testing.assert_array_equal(grid_codec.encode([picture], "uint8")[0], code[0])
     np.testing.assert_allclose(grid_codec.encode([picture])[0], latent, atol=1e-3)
     assert np.abs(grid_codec.decode(code)[0].astype(int) - whole).max() <= 1
@@ -149,15 +151,41 @@ def test_large_pictures_among_small_ones_keep_the_order(grid_codec: Codec) -> No
             np.testing.assert_array_equal(codec.decode(codes)[place], grid_codec.decode(codes[place : place + 1])[0])
 
 
-def test_tiles_cover_a_side_once_and_are_about_equal() -> None:
-    for places, tile, halo in itertools.product((1, 5, 39, 40, 41, 1000), (1, 7, 40), (0, 3)):
-        spans = grids._spans(places, tile, halo)
+def test_tiles_cover_a_side_once_and_are_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    for places, tile, halo in itertools.product((1, 5, 39, 40, 41, 57, 1000), (1, 7, 40), (0, 3, 11)):
+        monkeypatch.setattr(grids, "TILE_PIXELS", 16 * tile)
+        geometry = GridGeometry(16, 3, halo, halo)
+        spans = grids._spans(places, geometry, halo)
         assert [span.start for span in spans[1:]] == [span.stop for span in spans[:-1]]
-        assert (spans[0].start, spans[-1].stop) == (0, places)
-        lengths = {span.stop - span.start for span in spans}
-        assert max(lengths) <= tile and max(lengths) - min(lengths) <= 1
-        assert all(0 <= span.first <= span.start and span.stop <= span.last <= places for span in spans)
-        assert all(span.inner.start <= halo and span.last - span.stop <= halo for span in spans)
+        assert grids.tile_borders(places, geometry, halo) == [span.start for span in spans[1:]]
+        assert (spans[0].start, spans[-1].stop) == (spans[0].first, spans[-1].last) == (0, places)
+        assert len({span.last - span.first for span in spans}) == 1
+        assert spans[0].last - spans[0].first <= max(tile, 3 * halo, 1)
+        for span in spans:
+            assert 0 <= span.first <= span.start < span.stop <= span.last <= places
+            assert span.start - span.first >= halo or span.start == 0
+            assert span.last - span.stop >= halo or span.stop == places
+
+
+def test_runs_at_a_time_are_limited_by_their_pixels(grid_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grids, "RUN_PIXELS", 1)  # a run for each picture
+    monkeypatch.setattr(grids, "FLIGHT_PIXELS", 2 * 24 * 40)
+    codec, lock, now, most = Codec.load(grid_codec.bundle.path, "cpu", 4, parallel_batches=4), Lock(), [], []
+    real = codec._sessions.run_batch
+
+    def run_batch(role: str, output: str, name: str, rows: np.ndarray, out: np.ndarray) -> None:
+        with lock:
+            now.append(rows.shape[1] * rows.shape[2])
+            most.append(sum(now))
+        real(role, output, name, rows, out)
+        with lock:
+            now.remove(rows.shape[1] * rows.shape[2])
+
+    monkeypatch.setattr(codec._sessions, "run_batch", run_batch)
+    pictures = [large_picture(24, 40)] * 12 + [large_picture(120, 130)]  # the last one is larger than the limit
+    codec.encode(pictures, "uint8")
+    assert len(most) == 13 and max(most) == 120 * 136
+    assert sorted(most)[-2] <= 2 * 24 * 40
 
 
 # --- codes

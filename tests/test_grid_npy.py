@@ -147,6 +147,9 @@ def test_codes_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
     with (tmp_path / "x").open("wb") as array, (tmp_path / "y").open("wb") as index:
         with pytest.raises(ShapeError, match=r"expected grid codes .*, found an array"):
             CodeWriter(array, index, GRID, "uint8", named=False).add(np.zeros((1, 3, 5, 5)), ())
+        with pytest.raises(ShapeError, match=r"expected \[3, 5, 5\] for a picture of 33x20 pixels, found \[3, 4, 5\]"):
+            wrong = GridCodes((CODES[0][:, :4],), SIZES[:1])
+            CodeWriter(array, index, GRID, "uint8", named=False).add(wrong, ())
         with pytest.raises(ShapeError, match="expected an array of vector codes, found grid codes"):
             CodeWriter(array, index, BUNDLE, "uint8", named=False).add(CODES, ())
 

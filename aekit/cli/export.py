@@ -27,7 +27,7 @@ def export(
         typer.Option(
             help="Entropy model of archives, for pictures of any size: static (a table for each channel), context "
             "(smaller archives that take longer to write and read), or auto. auto trains a context model, which takes "
-            "up to two minutes, and keeps it if it saves bytes on held-out pictures."
+            "about a minute, and keeps it if it saves bytes on held-out pictures."
         ),
     ] = "auto",
     overwrite: OverwriteOption = False,

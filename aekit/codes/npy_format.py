@@ -103,7 +103,7 @@ class CodeWriter:
         """Append codes [k, code_dim], or GridCodes, and the records of their inputs, failed ones included.
 
         Raises CodesError, which names the picture, if a grid code has another shape than the first one; ShapeError if
-        the codes are of another kind than the model's.
+        the codes do not fit the model or their pictures.
         """
         if isinstance(codes, GridCodes) != self._is_grid:
             kinds = {True: "grid codes with the sizes of their pictures", False: "an array of vector codes"}
@@ -168,11 +168,15 @@ class CodeWriter:
             os.fsync(file.fileno())
 
     def _check_shapes(self, codes: GridCodes, records: Sequence[Record]) -> None:
-        """Raise CodesError if a code has another shape than the first one."""
+        """Raise CodesError if a code has another shape than the first one, ShapeError if it is none of its picture."""
         for row, (code, (height, width)) in enumerate(zip(codes.codes, codes.sizes, strict=True)):
+            own = *self._bundle.spec.grid.code_shape(height, width), self._bundle.spec.code_dim
+            if code.shape != own:
+                expected = f"{list(own)} for a picture of {width}x{height} pixels"
+                raise ShapeError("codes to write", expected=expected, found=str(list(code.shape)))
             if not self.count and not row:
                 self._shape = code.shape
-            if code.shape != self._shape or code.shape[2] != self._bundle.spec.code_dim:
+            if code.shape != self._shape:
                 what = records[row].path if row < len(records) else f"picture {self.count + row + 1}"
                 expected = f"a code {list(self._shape)} as before, because an .npy file holds codes of one shape"
                 found = f"{width}x{height} pixels, a code {list(code.shape)}"

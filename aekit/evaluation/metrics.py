@@ -17,7 +17,7 @@ def mse(images: Pixels, reconstructions: Pixels) -> float:
     return total / images.size / 255**2
 
 
-def mean_mse(pictures: Sequence[Pixels], reconstructions: Sequence[Pixels]) -> float:
+def mean_mse(pictures: Pixels | Sequence[Pixels], reconstructions: Pixels | Sequence[Pixels]) -> float:
     """Return the mean over pictures of their mean squared errors, for pixels scaled to [0, 1].
 
     Pictures are uint8 [H, W, C] of any sizes. A small picture counts as much as a large one. For pictures of one size

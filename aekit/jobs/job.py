@@ -89,8 +89,9 @@ class Job:
                 complete(*output.files)
             output.check_free(overwrite=replace)
         with journaled(output.files[0], {**self._facts(), **facts}, resume=resume, once=once) as journal:
-            if not once or not journal.finished.are_in_place(*output.files):
+            if not once:  # else a finished output is never taken for an unfinished one again
                 journal.finished.take_back(*output.files)
+            if not once or not journal.finished.are_in_place(*output.files):
                 output.check_free(overwrite=replace, known=journal.finished.known(*output.files))
             yield journal
 

@@ -4,15 +4,17 @@ pictures ─ repeat edges to the stride ─ group by padded size ─▶ encoder 
 codes ─ group by shape ─▶ decoder ─▶ whole blocks ─ crop ─▶ pictures
 
 A picture of more than WHOLE_PIXELS is run in tiles of at most TILE_PIXELS a side, so that memory is bounded. A tile
-gets a margin, the halo, that holds everything its inner part depends on. So a code does not depend on the tiling.
+has a margin, the halo, that holds everything its inner part depends on. So a code does not depend on the tiling.
 
-Groups and tiles are independent runs of a graph. A codec of several parallel batches runs several of them at a time.
+Groups and tiles are independent runs of a graph. A codec of several parallel batches runs several of them at a time,
+but never of more than FLIGHT_PIXELS.
 """
 
-import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise, product
 from typing import Any, overload
 
 import numpy as np
@@ -29,26 +31,48 @@ Task = Callable[[], None]
 """One run of a graph, and the writing of its results to their places."""
 
 
-@dataclass(frozen=True)
-class Runs:
-    """How a graph is run."""
-
-    run: Callable[[Array, Array], None]
-    """Runs the graph on a batch [n, …] and writes its output into an array [n, …]."""
-    each: Callable[[Sequence[Task]], None]
-    """Does all tasks, several at a time if the codec computes several batches in parallel."""
-    parallel: int
-    """Number of tasks that `each` does at a time."""
-    batch_size: int
-    """Largest number of pictures in one run."""
-
-
-RUN_PIXELS = 2**20
+RUN_PIXELS = 2**19
 """Largest number of pixels in one run of a graph, unless one picture has more."""
 WHOLE_PIXELS = 2**21
 """Largest number of pixels of a picture that is not cut into tiles."""
-TILE_PIXELS = 1024
-"""Pixels on each side of a tile, without its margin."""
+TILE_PIXELS = 1280
+"""Largest number of pixels on each side of a tile, with its margins. The largest networks take about 300 MB for it."""
+FLIGHT_PIXELS = 2**22
+"""Largest number of pixels in all runs at a time, however many cores there are, unless one picture has more."""
+
+
+class Runs:
+    """How a graph is run on pictures: which graph, on how many of them at a time."""
+
+    def __init__(
+        self,
+        run: Callable[[Array, Array], None],
+        each: Callable[[Sequence[Task]], None],
+        parallel: int,
+        batch_size: int,
+    ) -> None:
+        """Take the means of running.
+
+        Args:
+            run: runs the graph on a batch [n, …] and writes its output into an array [n, …].
+            each: does all tasks, `parallel` of them at a time.
+            parallel: number of tasks that `each` does at a time.
+            batch_size: largest number of pictures in one run.
+        """
+        self._run, self.each, self.parallel, self.batch_size = run, each, parallel, batch_size
+        self._changed, self._in_flight = threading.Condition(), 0
+
+    def run(self, batch: Array, out: Array, pixels: int) -> None:
+        """Run the graph on a batch of so many pixels, once the other runs leave room for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._in_flight or self._in_flight + pixels <= FLIGHT_PIXELS)
+            self._in_flight += pixels
+        try:
+            self._run(batch, out)
+        finally:
+            with self._changed:
+                self._in_flight -= pixels
+                self._changed.notify_all()
 
 
 @dataclass(frozen=True)
@@ -146,7 +170,7 @@ def _encode_group(pictures: list[Pixels], codes: list[Array], geometry: GridGeom
     """Encode pictures of one padded size into `codes`."""
     padded = np.stack([_padded(picture, geometry) for picture in pictures])
     out = np.empty((len(codes), *codes[0].shape), codes[0].dtype)
-    runs.run(padded, out)
+    runs.run(padded, out, padded[..., 0].size)
     for place, code in zip(codes, out, strict=True):
         place[...] = code
 
@@ -155,7 +179,7 @@ def _decode_group(codes: list[Array], pictures: list[Pixels], geometry: GridGeom
     """Decode codes of one shape into `pictures`."""
     height, width = (side * geometry.stride for side in codes[0].shape[:2])
     out = np.empty((len(codes), height, width, geometry.channels), np.uint8)
-    runs.run(np.stack(codes), out)
+    runs.run(np.stack(codes), out, out[..., 0].size)
     for place, picture in zip(pictures, out, strict=True):
         place[...] = picture[: place.shape[0], : place.shape[1]]
 
@@ -206,19 +230,28 @@ _Tile = tuple[_Span, _Span]
 """A tile of a code: its rows and its columns."""
 
 
-def _spans(places: int, tile: int, halo: int) -> list[_Span]:
-    """Divide a side of so many places evenly into spans of at most `tile` places, with margins of `halo`."""
-    count = -(-places // tile)
-    borders = [places * number // count for number in range(count + 1)]
-    return [
-        _Span(start, stop, max(start - halo, 0), min(stop + halo, places))
-        for start, stop in itertools.pairwise(borders)
-    ]
+def tile_borders(places: int, geometry: GridGeometry, halo: int) -> list[int]:
+    """Return where the tiles of a side of so many places meet, in places."""
+    return [span.start for span in _spans(places, geometry, halo)[1:]]
+
+
+def _spans(places: int, geometry: GridGeometry, halo: int) -> list[_Span]:
+    """Divide a side of so many places into the fewest spans.
+
+    All spans with their margins are of one length: onnxruntime's memory is reused only by inputs of one shape.
+    """
+    longest = max(TILE_PIXELS // geometry.stride, 3 * halo, 1)
+    if places <= longest:
+        return [_Span(0, places, 0, places)]
+    count = -(-(places - 2 * halo) // (longest - 2 * halo))
+    length = -(-(places + (count - 1) * 2 * halo) // count)
+    firsts = [number * (places - length) // (count - 1) for number in range(count)]
+    borders = [0, *(first + halo for first in firsts[1:]), places]
+    return [_Span(*inner, first, first + length) for inner, first in zip(pairwise(borders), firsts, strict=True)]
 
 
 def _tiles(shape: tuple[int, ...], geometry: GridGeometry, halo: int) -> list[_Tile]:
-    most = max(TILE_PIXELS // geometry.stride, 1)
-    return list(itertools.product(_spans(shape[0], most, halo), _spans(shape[1], most, halo)))
+    return list(product(_spans(shape[0], geometry, halo), _spans(shape[1], geometry, halo)))
 
 
 def _encode_tile(picture: Pixels, code: Array, tile: _Tile, geometry: GridGeometry, runs: Runs) -> None:
@@ -226,7 +259,7 @@ def _encode_tile(picture: Pixels, code: Array, tile: _Tile, geometry: GridGeomet
     # The last tiles may be cut off by the picture's edges, which the encoder repeats.
     part = picture[row.first * stride : row.last * stride, column.first * stride : column.last * stride]
     out = np.empty((1, row.last - row.first, column.last - column.first, code.shape[2]), code.dtype)
-    runs.run(part[None], out)
+    runs.run(part[None], out, part[..., 0].size)
     code[row.start : row.stop, column.start : column.stop] = out[0, row.inner, column.inner]
 
 
@@ -234,7 +267,7 @@ def _decode_tile(code: Array, picture: Pixels, tile: _Tile, geometry: GridGeomet
     (row, column), stride = tile, geometry.stride
     part = code[row.first : row.last, column.first : column.last]
     out = np.empty((1, part.shape[0] * stride, part.shape[1] * stride, picture.shape[2]), np.uint8)
-    runs.run(part[None], out)
+    runs.run(part[None], out, out[..., 0].size)
     place = picture[row.start * stride : row.stop * stride, column.start * stride : column.stop * stride]
     inner = out[0, row.inner.start * stride :, column.inner.start * stride :]
     place[...] = inner[: place.shape[0], : place.shape[1]]

@@ -87,14 +87,18 @@ def check_folder_free(folder: Path, marker: str, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def staged_file(path: Path, journal: Journal | None = None) -> Iterator[Path]:
+def staged_file(path: Path, journal: Journal | None = None, *, follow: bool = True) -> Iterator[Path]:
     """Yield the path to write. On success the file takes the name `path` in one step.
 
     On an error it is removed, unless the journal says that the job can be resumed. If `path` is a link to a file, that
-    file is replaced and the link stays.
+    file is replaced and the link stays. A file that aekit names itself is no place for a link: without `follow` one is
+    refused.
 
     Raises OutputError if the file can't be written, or something that is not aekit's lies at the working name.
     """
+    if not follow:
+        with write_errors(path):
+            check_working_name(path)
     place = settled(path)
     with write_errors(path):
         place.parent.mkdir(parents=True, exist_ok=True)

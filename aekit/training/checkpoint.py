@@ -135,7 +135,7 @@ class Run:
         Raises OutputError if the file can't be written.
         """
         text = json.dumps({**state, "format_version": FORMAT_VERSION, "run_id": self.run_id})
-        with staged_file(self.path / name) as part:
+        with staged_file(self.path / name, follow=False) as part:
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             try:
                 save_file(contiguous, part, {"aekit": text, "sha256": _checksum(contiguous, text)})
@@ -190,7 +190,7 @@ class Run:
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Replace metrics.jsonl with these epochs. Raises OutputError if it can't be written."""
-        with staged_file(self.path / METRICS) as part:
+        with staged_file(self.path / METRICS, follow=False) as part:
             part.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs), encoding="utf-8")
 
 

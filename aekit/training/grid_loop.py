@@ -41,6 +41,9 @@ _STEERINGS, _STEERED_ON = 200, 6
 class GridLoop:
     """The network, its optimizer and the pictures: everything that a step needs and changes."""
 
+    patience = 1.0
+    """No run ends early: the last part of a run counts bits in another way, and its learning rates are the finest."""
+
     def __init__(self, config: TrainConfig, data: PictureData, device: str, start: BlockStatistics | None) -> None:
         self.config, self.device = config, torch.device(device)
         stride = data.geometry.stride

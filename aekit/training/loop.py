@@ -35,6 +35,9 @@ step."""
 class TrainLoop:
     """The network, its optimizer and the images: everything that a step needs and changes."""
 
+    patience = 0.3
+    """A run ends early if validation has not improved over this share of the run."""
+
     def __init__(self, config: TrainConfig, data: TrainingData, device: str, principal: Pca | None) -> None:
         self.config, self.device = config, torch.device(device)
         self.images = _tensor(data.train).to(self.device)  # uint8 [n, H, W, C]; a mapped file stays mapped

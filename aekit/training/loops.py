@@ -23,6 +23,7 @@ from aekit.training.reproducible import flushed_denormals
 class Loop(Protocol):
     """What the trainer needs of a loop. TrainLoop implements it for vector codes, GridLoop for grid codes."""
 
+    patience: float
     config: TrainConfig
     network: Autoencoder
     averaged: Autoencoder

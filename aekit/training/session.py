@@ -15,7 +15,7 @@ from typing import Any
 from aekit.images.records import Record
 from aekit.images.sources import open_source
 from aekit.pca import Pca
-from aekit.runs import FOLDER, LATEST, PCA, fresh_run, point_latest, resolve_run
+from aekit.runs import FOLDER, LATEST, PCA, check_latest, fresh_run, point_latest, resolve_run
 from aekit.spec import Geometry, GridGeometry
 from aekit.training.checkpoint import CHECKPOINT, Run, check_free
 from aekit.training.config import TrainConfig
@@ -132,6 +132,8 @@ def start(
     name = re.sub(r"[^\w.-]+", "-", Path(chosen.data).stem).strip("-.") or "images"
     path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{'grid' if chosen.is_grid else chosen.code_dim}")
     check_free(path)
+    if path.parent == FOLDER:
+        check_latest(FOLDER)
     if loaded.kind in ("folder", "array"):
         chosen = dataclasses.replace(chosen, data=str(Path(chosen.data).resolve()))
     if chosen.precision == "auto":

@@ -21,8 +21,6 @@ from aekit.training.reproducible import StopSignal, flushed_denormals, stop_on_s
 
 _SAVE_SECONDS = 10.0
 """Least time between two checkpoints, in seconds. An epoch of a small set takes a tenth of a second."""
-_PATIENCE = 0.3
-"""A run ends early if validation has not improved over this share of the run."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +131,9 @@ class _Recorder:
         return -(-self.best_step // self.loop.per_epoch)
 
     def is_exhausted(self) -> bool:
-        """Return whether validation has not improved over the last _PATIENCE of the run."""
+        """Return whether validation has not improved over the last part of the run, the loop's patience."""
         validated = min(len(self.epochs) * self.loop.per_epoch, self.loop.total)
-        return bool(self.loop.config.ema) and validated - self.best_step > _PATIENCE * self.loop.total
+        return bool(self.loop.config.ema) and validated - self.best_step > self.loop.patience * self.loop.total
 
     def end_costs(self, costs: list[Tensor]) -> None:
         self.cost_sum += float(torch.stack(costs).cpu().double().sum())

@@ -86,7 +86,7 @@ class GridEncoder(Foldable):
         assert first.bias is not None and last.bias is not None
         weight = self.transform / self.deviations[:, None]
         seen = first.weight.flatten(1) * _SEEN
-        return _FoldedEncoder(
+        return FoldedEncoder(
             self.stride,
             _strided(weight, -weight @ self.mean, self.stride),
             _strided(seen, first.bias - seen.sum(1) * self.mean.mean(), STEM),
@@ -130,12 +130,12 @@ class GridDecoder(Foldable):
         *before, last = self.branch
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         weight = (self.transform * self.deviations[:, None]).T[:, :, None, None]
-        return _FoldedDecoder(
+        return FoldedDecoder(
             self.stride, _conv(weight, self.mean), before, _conv(last.weight * _GIVEN, last.bias * _GIVEN)
         )
 
 
-class _FoldedEncoder(nn.Module):
+class FoldedEncoder(nn.Module):
     """What GridEncoder computes, for export."""
 
     def __init__(
@@ -151,7 +151,7 @@ class _FoldedEncoder(nn.Module):
         return out
 
 
-class _FoldedDecoder(nn.Module):
+class FoldedDecoder(nn.Module):
     """What GridDecoder computes, for export."""
 
     def __init__(self, stride: int, transform: nn.Conv2d, before: list[nn.Module], last: nn.Conv2d) -> None:

@@ -124,17 +124,19 @@ def test_a_copied_journal_that_tells_no_content_does_not_cost_the_archive(
     np.save(tmp_path / "new.npy", made_images(20, seed=1))
     assert aekit("compress", "old.npy", "--out", "codes.aek", *OPTIONS).returncode == 0
     killed(tmp_path, "new.npy")
-    journal, kept = tmp_path / "codes.aek.journal", tmp_path / "kept"
+    journal, archive = tmp_path / "codes.aek.journal", tmp_path / "codes.aek"
+    wanted = archive.read_bytes()
     lines = [json.loads(line[9:]) for line in journal.read_bytes().splitlines()]
     for line in lines:
         line.pop("contents", None)
-    journal.rename(kept)  # so that the new file gets another inode number, as in a copy
+    for path in (journal, archive):  # the new files get other inode numbers, as in a copy
+        path.rename(tmp_path / f"kept-{path.suffix}")
     journal.write_bytes(b"".join(map(to_line, lines)))
-    wanted = (tmp_path / "codes.aek").read_bytes()
+    archive.write_bytes(wanted)
     done = aekit("compress", "new.npy", *APPEND[2:], *options, "--json")
     if options:
         assert "the archive to append to" in one_line_error(done)
-        assert (tmp_path / "codes.aek").read_bytes() == wanted
+        assert archive.read_bytes() == wanted
     else:
         assert json_output(done)["total"] == 70  # nothing tells any more that the rows are there
 

@@ -23,7 +23,7 @@ from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.errors import CodesError, ShapeError, TablesError
 
 MODEL = random_model([2, 3], seed=1)
-SHAPES = [(3, 5), (1, 1), (6, 2)]
+SHAPES = [(2, 4), (1, 1), (3, 1)]
 CODES = random_codes(SHAPES, 5, seed=2)
 WHOLE = encode(CODES, MODEL)
 
@@ -142,7 +142,7 @@ def test_every_truncation_and_every_wrong_shape_is_found() -> None:
             decode(WHOLE[:size], SHAPES, MODEL)
     with pytest.raises(CodesError):
         decode(WHOLE + b"\0", SHAPES, MODEL)
-    for shapes in ([(5, 3), (1, 1), (6, 2)], [(3, 5), (1, 1)], [(3, 5), (6, 2), (1, 1)], []):
+    for shapes in ([(4, 2), (1, 1), (3, 1)], [(2, 4), (1, 1)], [(2, 4), (3, 1), (1, 1)], []):
         with pytest.raises(CodesError):
             decode(WHOLE, shapes, MODEL)
     with pytest.raises(CodesError):

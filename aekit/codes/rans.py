@@ -89,7 +89,7 @@ def _pays(width: int, stop: int, steps: int, stacked: int) -> bool:
 def _push_few(lanes: U32, freq: U32, start: U32, stop: int, steps: int, stack: _Stack) -> tuple[int, int]:
     """Encode symbols with few lanes until no symbol is left or doubling pays; return `stop` and `steps` then."""
     states, width = lanes.tolist(), lanes.size
-    frequencies, starts, words = memoryview(freq), memoryview(start), memoryview(stack.words)
+    frequencies, starts, words = freq.data, start.data, stack.words.data
     top = stack.words.size - stack.stacked
     while stop:
         for lane in range(min(width, stop) - 1, -1, -1):
@@ -169,8 +169,8 @@ class Reader:
     def _read_few(self, part: NDArray[np.int64], updates: NDArray[np.uint64]) -> None:
         """Do the same one symbol at a time."""
         states, lane, width = self._lanes.tolist(), self._lane, self._lanes.size
-        slots, words = part.tolist(), memoryview(self._stack.words)
-        freq_and_rank = memoryview(updates.view(np.uint32))
+        slots, words = part.tolist(), self._stack.words.data
+        freq_and_rank = updates.view(np.uint32).data
         last = lane + (self._left % width or width)
         top = len(words) - self._stack.stacked
         for index, row in enumerate(slots):

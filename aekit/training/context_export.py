@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from aekit.codes.context.model import FRACTIONS
 from aekit.codes.context.network import MAX_SHIFT, MOST_HIDDEN, MOST_INPUT, GroupNetwork
 from aekit.codes.entropy import FrequencyTables
+from aekit.training.context_layout import GroupLayout
 
 if TYPE_CHECKING:
-    from aekit.training.context import FloatGroup, GroupLayout
+    from aekit.training.context import FloatGroup
 
 SCALES = 32
 """Number of scales."""

@@ -1,0 +1,46 @@
+"""Layout of a context model: its groups of channels, their passes, and what their networks see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aekit.codes.context.places import Lattice, Offset
+
+QUARTERS = tuple(Lattice(2, y, x) for y, x in ((0, 0), (1, 1), (0, 1), (1, 0)))
+"""Passes of a group: each is a quarter of the places. The last two see all four direct neighbours."""
+FIRST = (*(Lattice(4, y, x) for y, x in ((0, 0), (2, 2), (0, 2), (2, 0))), *QUARTERS[1:])
+"""Passes of the first group, which sees nothing else: its first quarter is coded in quarters itself."""
+
+
+@dataclass(frozen=True)
+class GroupLayout:
+    """Sizes of one group and its network."""
+
+    channels: int
+    hidden: int
+    lattices: tuple[Lattice, ...]
+    window: tuple[Offset, ...]
+    own: tuple[Offset, ...]
+
+
+def square(reach: int) -> tuple[Offset, ...]:
+    """Return the offsets of a square of places around a place, itself included."""
+    side = range(-reach, reach + 1)
+    return tuple(Offset(dy, dx) for dy in side for dx in side)
+
+
+def default_layout(channels: int) -> tuple[GroupLayout, ...]:
+    """Return the groups for codes of so many channels: 1, 1, 2, 4, 8, 16 and the rest, those with most bits first.
+
+    Chosen on validation pictures of blood cells: groups of 2, 6, 16 and 24 channels took 0.9 % more bits.
+    """
+    ends = [end for end in (1, 2, 4, 8, 16, 32) if end < channels]
+    sizes = np.diff([0, *ends, channels]).tolist()
+    groups = list[GroupLayout]()
+    for number, size in enumerate(sizes):
+        own = tuple(offset for offset in square(1 if number else 2) if offset != (0, 0))
+        window = square(1) if number < 6 else (Offset(0, 0),)  # more inputs only learned the training pictures by heart
+        groups.append(GroupLayout(size, 32 if number < 3 else 48, QUARTERS if number else FIRST, window, own))
+    return tuple(groups)

@@ -56,7 +56,7 @@ def child(model: str, file: Path, threads: int) -> None:
     """Encode the picture in `file`, put the decoded one in its place, and print the figures as JSON."""
     codec = Codec.load(model, "cpu", threads=threads, parallel_batches=threads)
     codec.open()
-    picture = np.load(file)
+    picture = np.load(file, allow_pickle=False)
     megapixels, figures = picture.shape[0] * picture.shape[1] / 1e6, {"start_mb": peak_mb()}
     began, began_cpu = time.monotonic(), time.process_time()
     codes = codec.encode([picture], "uint8")
@@ -102,7 +102,7 @@ def measure(model: str, megapixels: float, threads: int) -> dict[str, Any]:
         np.save(file, picture)
         command = [sys.executable, __file__, "--child", str(file), "--model", model, "--threads", str(threads)]
         figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
-        figures |= seam_errors(codec, picture, np.load(file, mmap_mode="r"))
+        figures |= seam_errors(codec, picture, np.load(file, mmap_mode="r", allow_pickle=False))
     facts = {"preset": codec.spec.preset, "channels": codec.spec.grid.channels, "megapixels": side * side / 1e6}
     is_met = figures["decoding_mb"] <= MOST_MB and figures["seam_ratio"] <= MOST_RATIO
     return {**facts, "threads": threads, **figures, "is_met": is_met}

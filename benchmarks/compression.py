@@ -191,7 +191,7 @@ def run(name: str, test: list[Picture], folders: Sequence[Path], images: int, st
         "marks": marks,
         "BD-rate": rates,
         "pictures codecs were tried on": len(shared),
-        "settings": [asdict(setting) for setting in settings],
+        "settings": [] if stored else [asdict(setting) for setting in settings],
         "machine": machine(),
     }
     save(f"compression-{name}", facts, "\n\n".join(parts))

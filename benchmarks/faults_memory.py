@@ -20,7 +20,7 @@ from PIL import Image
 TINY = Path(__file__).parent.parent / "tests" / "data" / "tiny"
 SIDE = 3000
 """Width and height of the large images, in pixels: 27 MB each when decoded."""
-MEBIBYTES = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+MEBIBYTES = (0, 1, 4, 8, 16, 32, 64, 128, 256, 512)
 """Memory that a process may take beside what it has when its libraries are loaded."""
 HANG = 120
 """Seconds after which a command counts as hanging."""
@@ -104,11 +104,12 @@ def limit_one(folder: Path, name: str, workers: int, mebibytes: tuple[int, ...] 
     for limit in mebibytes:
         where = f"{name}, {workers} workers, {limit} MiB"
         status, said = start(folder, command, limit, *options)
+        lines = [line for line in said.strip().splitlines() if not line.startswith("warning: ")]
         if status == 0:
             counts["done"] += 1
-        elif status == 3 and all("not enough memory to decode" in line for line in said.splitlines()):
+        elif status == 3 and all("not enough memory to decode" in line for line in lines):
             counts["skipped"] += 1
-        elif status == 1 and len(said.strip().splitlines()) == 1 and "Traceback" not in said:
+        elif status == 1 and len(lines) == 1 and "Traceback" not in said:
             counts["one_line"] += 1
         elif status < 0:
             counts["killed"] += 1

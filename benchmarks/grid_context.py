@@ -68,7 +68,7 @@ def codes_of(name: str, arguments: argparse.Namespace) -> dict[str, list[Code]]:
             for index, latent in enumerate(latents[split])
         }
         np.savez(kept, **codes)
-    with np.load(kept) as stored:
+    with np.load(kept, allow_pickle=False) as stored:
         return {
             split: [stored[f"{split}{index}"] for index in range(sum(key.startswith(split) for key in stored))]
             for split in SPLITS

@@ -11,7 +11,6 @@ benchmarks/results/throughput.json and throughput.md. Full parts take 1 to 3 min
 
 import argparse
 import itertools
-import os
 import shutil
 import statistics
 import subprocess
@@ -20,57 +19,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from common import aekit, load, machine, save, table
+from grid_throughput import grids
 from inputs import Bench, digit_images
-
-SCRIPTS = Path(__file__).parent / "scripts"
-PASSES = 5
-Rows = list[dict[str, Any]]
-Sides = dict[str, Callable[[], object]]
-
-
-def process(*command: object) -> Callable[[], None]:
-    """A function that runs a Python process from start to end, its modules compiled, as an installation leaves them."""
-    line = [sys.executable, *map(str, command)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-    def run() -> None:
-        done = subprocess.run(line, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            sys.exit(f"failed: {' '.join(line)}\n{done.stderr}")
-
-    return run
-
-
-def alternating(sides: Sides, passes: int = PASSES) -> dict[str, list[float]]:
-    """Seconds of each side, pass after pass, after one pass that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(passes + 1):
-        for name, run in sides.items():
-            began = time.perf_counter()
-            run()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
-def row(job: str, ours: list[float], against: str, theirs: list[float], reach: float, aim: float, bound: str) -> Any:
-    """A row of the table: how many times as fast ours is as the other side, over the passes."""
-    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-    return {
-        "job": job,
-        "against": against,
-        "ours, s": statistics.median(ours),
-        "theirs, s": statistics.median(theirs),
-        "ratio": ratio,
-        "reach": reach,
-        "aim": aim,
-        "met": "aim" if ratio >= aim else "reach" if ratio >= reach else "missed",
-        "what limits it": bound,
-    }
+from timing import PASSES, SCRIPTS, Rows, Sides, alternating, process, row
 
 
 def pngs(bench: Bench) -> Rows:
@@ -332,7 +286,8 @@ def latency(bench: Bench) -> Rows:
 
 
 PARTS: dict[str, Callable[[Bench], Rows]] = {
-    part.__name__: part for part in (pngs, photos, arrays, encode, reconstruct, startup, latency, memory, first_code)
+    part.__name__: part
+    for part in (pngs, photos, arrays, encode, reconstruct, startup, latency, memory, first_code, grids)
 }
 
 

@@ -13,6 +13,7 @@ from test_bundle import rewrite
 
 from aekit import jobs
 from aekit.codes.tables import read_tables
+from aekit.errors import AekitError
 from aekit.evaluation import codecs, envelope, peers, report
 from aekit.evaluation.codecs import BY_NAME, available, header_bytes
 from aekit.evaluation.envelope import coded, scaled, scaling_error, tried, usable_factors
@@ -50,6 +51,15 @@ def test_sizes_and_errors_are_those_of_the_files(pictures: list[Pixels]) -> None
     assert found.bytes == pytest.approx(np.mean(sizes))
     assert found.mse == pytest.approx(np.mean(errors))
     assert tried(BY_NAME["PNG"], scaled(pictures, 1), None, "").mse == 0
+
+
+def test_a_codec_that_fails_is_an_error_that_names_it() -> None:
+    class Failing(Image.Image):
+        def save(self, *_: object, **__: object) -> None:
+            raise RuntimeError("Failed to encode image")  # as libavif does where memory is short
+
+    with pytest.raises(AekitError, match=r"AVIF could not write an image of 0x0: found Failed to encode"):
+        codecs.write(BY_NAME["AVIF"], Failing(), 50)
 
 
 def test_a_header_is_a_file_of_one_pixel() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from test_bundle import rewrite
 
 from aekit import jobs
+from aekit.codes.tables import pack_tables
 from aekit.errors import OptionError
 from aekit.evaluation import report
 from aekit.evaluation.figures import on_canvas
@@ -145,3 +146,18 @@ def test_pictures_of_differing_sizes_lie_in_the_middle_of_a_canvas() -> None:
     assert first.shape == second.shape == (512, 10, 1)
     assert first[255:257, 3:7].max() == 0 and first.sum(dtype=int) == 255 * (5120 - 8)
     assert (second == 9).all()
+
+
+def test_bytes_of_a_model_with_a_context_model_are_those_of_its_archive(
+    mixed: Path, tmp_path: Path, grid_model: Path, grid_codec: Codec
+) -> None:
+    from context_models import random_model
+
+    test = open_test_images(str(mixed), grid_codec.bundle)
+    assert report.evaluate(grid_codec, test).figures["entropy_model"] == "tables"
+    rewrite(grid_model, context=pack_tables(random_model((2, 4), seed=1)))
+    codec = Codec.load(grid_model, "cpu", threads=1)
+    figures = report.evaluate(codec, test).figures
+    assert figures["entropy_model"] == "context"
+    made = jobs.compress(open_source(str(mixed)), tmp_path / "codes.aek", codec)
+    assert figures["archive_bytes_per_image_with_names"] == made.bytes / 20

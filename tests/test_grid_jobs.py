@@ -212,6 +212,7 @@ def test_bytes_do_not_depend_on_workers_batches_or_threads(
         [(0, 256, 2**24, 1), (2, 5, 2500, 2), (0, 1, 2**24, 1), (0, 16, 900, 2)]
     ):
         monkeypatch.setattr(aekit.images.reading, "BLOCK_PIXELS", pixels)
+        monkeypatch.setattr("aekit.images.picture_files._MOST_SENT", pixels)  # larger ones are not sent to processes
         codec, folder = Codec.load(shared_grid_model, "cpu", 2, runs), tmp_path / str(number)
         options = JobOptions(workers=workers, batch_size=batch)
         jobs.compress(mixed, folder / "codes.aek", codec, options)

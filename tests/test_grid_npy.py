@@ -71,6 +71,8 @@ def test_what_is_written_is_a_plain_array_and_is_read_with_its_sizes(tmp_path: P
     records = list(CodeFile.open(path).records())
     assert records == ([record for record in RECORDS if not record.error] if named else [])
     assert is_our_file(path) and is_our_file(index_path(path))
+    about = npy_format.describe(path)
+    assert f"3 codes of 3x5x5 {dtype} numbers" in about.lines[0] and about.facts["code_shape"] == [3, 5, 5]
 
 
 def test_the_index_has_a_coded_size_where_it_differs(tmp_path: Path) -> None:
@@ -244,9 +246,3 @@ def test_a_job_that_was_cut_off_anywhere_goes_on_to_the_same_bytes(tmp_path: Pat
             writer.finish()
         assert path.read_bytes() == whole.read_bytes()
         assert index_path(path).read_bytes() == index_path(whole).read_bytes()
-
-
-def test_what_info_says(tmp_path: Path) -> None:
-    about = npy_format.describe(write(tmp_path / "codes.npy"))
-    assert "3 codes of 3x5x5 uint8 numbers" in about.lines[0]
-    assert about.facts["code_shape"] == [3, 5, 5]

@@ -179,6 +179,19 @@ def test_a_path_that_the_system_refuses_is_one_line_that_names_it(tmp_path: Path
         assert any(name in done.stderr for name in (LONG_NAME, "loop", "in.npy/x"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"), [("x.so: failed to map segment from shared object", "not enough memory"), ("no such name", "")]
+)
+def test_a_library_that_the_memory_is_too_small_for_is_one_line(tmp_path: Path, words: str, said: str) -> None:
+    program = f"import aekit.cli\ndef fail(): raise ImportError({words!r})\naekit.cli.app = fail; aekit.cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    if said:
+        assert said in done.stderr and len(done.stderr.splitlines()) == 1
+    else:
+        assert "Traceback" in done.stderr  # a mistake in aekit stays one
+
+
 def test_a_system_that_starts_no_more_threads_is_one_line(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", made_images(500))
     program = (

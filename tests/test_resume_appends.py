@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import TINY, Run, json_output, made_images, one_line_error, tree, write_pictures
 
+from aekit.outputs.log import to_line
 from aekit.outputs.marks import Failure, Mark, Step, Written
 
 OPTIONS = ["--model", str(TINY), "--batch-size", "8", "--threads", "1", "--provider", "cpu", "--workers", "0"]
@@ -112,6 +113,32 @@ def test_an_archive_that_took_the_place_of_a_finished_append_is_appended_to(tmp_
     (tmp_path / "codes.aek").write_bytes(before)  # the same file, and so the same inode number
     made = json_output(aekit("compress", "new.npy", *APPEND[2:], "--json"))
     assert (made["images"], made["total"]) == (20, 50)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_a_copied_journal_that_tells_no_content_does_not_cost_the_archive(
+    tmp_path: Path, aekit: Run, options: list[str]
+) -> None:
+    np.save(tmp_path / "old.npy", made_images(30))
+    np.save(tmp_path / "new.npy", made_images(20, seed=1))
+    assert aekit("compress", "old.npy", "--out", "codes.aek", *OPTIONS).returncode == 0
+    killed(tmp_path, "new.npy")
+    journal, archive = tmp_path / "codes.aek.journal", tmp_path / "codes.aek"
+    wanted = archive.read_bytes()
+    lines = [json.loads(line[9:]) for line in journal.read_bytes().splitlines()]
+    for line in lines:
+        line.pop("contents", None)
+    for path in (journal, archive):  # the new files get other inode numbers, as in a copy
+        path.rename(tmp_path / f"kept-{path.suffix}")
+    journal.write_bytes(b"".join(map(to_line, lines)))
+    archive.write_bytes(wanted)
+    done = aekit("compress", "new.npy", *APPEND[2:], *options, "--json")
+    if options:
+        assert "the archive to append to" in one_line_error(done)
+        assert archive.read_bytes() == wanted
+    else:
+        assert json_output(done)["total"] == 70  # nothing tells any more that the rows are there
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")

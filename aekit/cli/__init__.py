@@ -92,6 +92,8 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _NO_MEMORY = "not enough memory; free some, or use a machine with more"
+_LOADERS_WORDS = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+"""What the dynamic loader says of a library for which there is no memory."""
 
 
 def _open_streams() -> None:
@@ -122,6 +124,10 @@ def main() -> None:
     except AekitError as error:
         status = report_error(error)
     except MemoryError:
+        status = report_error(AekitError(_NO_MEMORY))
+    except ImportError as error:
+        if not any(words in str(error) for words in _LOADERS_WORDS):
+            raise
         status = report_error(AekitError(_NO_MEMORY))
     except RuntimeError as error:
         if "start new thread" not in str(error):  # Python's words, where a system lacks memory or bounds its threads

@@ -30,10 +30,12 @@ def _archive(figures: dict[str, Any]) -> list[str]:
     if size is None:
         return ["in an archive: unknown: the model has no frequency tables; export it again"]
     names = "" if named is None else f", {named:.2f} with the names of the images"
+    entropy = f"the entropy of the codes is {figures['entropy_bytes_per_image']:.2f}"
+    if figures["entropy_model"] == "context":
+        entropy = f"without the context model it would take {figures['entropy_bytes_per_image']:.2f} at least"
     return [
         f"in an archive: {size:.2f} bytes an image, {figures['archive_bits_per_pixel']:.4f} bits a pixel{names}; the "
-        f"file's header is {figures['archive_header_bytes']} bytes of all; the entropy of the codes is "
-        f"{figures['entropy_bytes_per_image']:.2f}"
+        f"file's header is {figures['archive_header_bytes']} bytes of all; {entropy}"
     ]
 
 

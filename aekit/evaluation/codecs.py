@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from aekit.errors import AekitError, reason
 from aekit.images.decode import Pixels
 
 
@@ -64,14 +65,21 @@ def as_pixels(image: Image.Image) -> Pixels:
 
 
 def write(codec: ImageCodec, image: Image.Image, quality: int | None, chroma: str = "") -> bytes:
-    """Return the bytes of a file that shows the image. `quality` is None for a lossless codec."""
+    """Return the bytes of a file that shows the image. `quality` is None for a lossless codec.
+
+    Raises AekitError if the codec fails, as libavif does where memory is short.
+    """
     options = dict(codec.options)
     if quality is not None:
         options["quality"] = quality
     if chroma:
         options["subsampling"] = chroma
     file = io.BytesIO()
-    image.save(file, codec.format, **options)
+    try:
+        image.save(file, codec.format, **options)
+    except RuntimeError as error:
+        what = f"{codec.name} could not write an image of {image.width}x{image.height}"
+        raise AekitError(what, found=reason(error), fix="free some memory, if there is little") from error
     return file.getvalue()
 
 

@@ -107,6 +107,7 @@ def evaluate(
         "archive_bytes_per_image_with_names": archive and archive.with_names and archive.with_names / count,
         "archive_bits_per_pixel": archive and 8 * archive.file / pixels,
         "entropy_bytes_per_image": archive and _entropy(codec.bundle, run.codes) / 8 / count,
+        "entropy_model": archive and ("context" if read_tables(codec.bundle).context else "tables"),
         "raw_bytes_per_image": sum(image.size for image in test.images) / count,
         "codecs": compare(codec, test.images, archive, say),
         "model_bytes": sum(len(codec.bundle.graph(role)) for role in ("encoder", "decoder")),
@@ -172,7 +173,7 @@ def _joined(parts: list[GridCodes]) -> GridCodes:
 
 
 def _entropy(bundle: Bundle, codes: Stored) -> float:
-    """Return the entropy of codes under the model's tables, in bits."""
+    """Return the entropy of codes under the model's tables, in bits. A context model can do with less."""
     rows = codes.rows() if isinstance(codes, GridCodes) else codes
     tables = read_tables(bundle).tables
     return float(sum(tables.entropy_bits(part) for part in _parts(rows, inputs_per_block(bundle.spec.code_dim))))

@@ -35,8 +35,8 @@ RUN_PIXELS = 2**19
 """Largest number of pixels in one run of a graph, unless one picture has more."""
 WHOLE_PIXELS = 2**21
 """Largest number of pixels of a picture that is not cut into tiles."""
-TILE_PIXELS = 1280
-"""Largest number of pixels on each side of a tile, with its margins. The largest networks take about 300 MB for it."""
+TILE_PIXELS = 1152
+"""Largest number of pixels on each side of a tile, with its margins. A decoder takes 200 to 300 MB for it."""
 FLIGHT_PIXELS = 2**22
 """Largest number of pixels in all runs at a time, however many cores there are, unless one picture has more."""
 

@@ -1,4 +1,4 @@
-"""Settings of a training run: the default of each, and the presets that change several at once."""
+"""Settings of a training run: the default of each, and how a preset and the user change them."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from aekit.registry import NETWORKS, NetworkEntry
 from aekit.spec import Geometry, GridGeometry, ModelSpec
 from aekit.training.networks.layouts import LAYOUTS, GridLayout
 from aekit.training.objectives import Objective, make_objective
+from aekit.training.presets import GRID_ONLY, GRID_SETTINGS, PRESETS
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class TrainConfig:
         if self.preset not in LAYOUTS:
             expected = f"{' or '.join(LAYOUTS)} for pictures of any size"
             raise OptionError("--preset", expected=expected, found=repr(self.preset)[:80])
-        for name, value in (("hidden", ()), ("code_dim", self.layout.code_channels), *_GRID_ONLY.items()):
+        for name, value in (("hidden", ()), ("code_dim", self.layout.code_channels), *GRID_ONLY.items()):
             if getattr(self, name) != value:
                 raise OptionError(
                     name, expected=f"{value or 'none'} with preset {self.preset} for pictures of any size",
@@ -158,59 +159,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
 }
 
-_GRID_ONLY: dict[str, Any] = {
-    "squash": False,
-    "init": "kaiming",
-    "optimizer": "adamw",
-    "schedule": "one-cycle",
-}
-"""The only values of these settings that a network of grid codes has."""
-_GRID: dict[str, Any] = {
-    **_GRID_ONLY,
-    "hidden": (),
-    "weight_decay": 0.0,
-    "ema": 0.998,
-    "batch_size": 8,
-}
-"""Settings of a network of grid codes that neither the preset nor the user gives."""
-
-_BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True, "code_dim": 256}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    # For small devices: the graphs take 0.8 MB at 28×28; the graphs of the default preset take 6 MB.
-    "small": {"hidden": (128, 128)},
-    # For grid codes alone; `default` and `small` name layouts too.
-    "tiny": {"network": "grid"},
-    "large": {"network": "grid"},
-    # Exactly as in the book: network, initial weights, optimizer, batches and epochs.
-    "classic": {
-        **_BOOK_NETWORK,
-        "init": "normal",
-        "optimizer": "tf1-rmsprop",
-        "lr": 0.01,
-        "schedule": "constant",
-        "weight_decay": 0.0,
-        "ema": 0.0,
-        "augment": 0.0,
-        "precision": "fp32",
-        "batch_size": 100,
-        "epochs": 20,
-    },
-    # The book's network of 256 units, trained with aekit's optimizer and schedule.
-    "classic-tuned": {
-        **_BOOK_NETWORK,
-        "lr": 0.015,
-        "weight_decay": 1e-4,
-        "augment": 0.0,
-        "precision": "fp32",
-        "batch_size": 128,
-        "epochs": 20,
-    },
-}
-"""Settings of each preset. A setting that the user gives goes before the preset's, and the preset's goes before the
-default of TrainConfig."""
-
 
 def make_config(preset: str, **given: Any) -> TrainConfig:
     """Make a config from a preset and the user's own settings, which go first. None means that a setting is not given.
@@ -227,7 +175,7 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     objective = make_objective(named["objective"], typed.get("options", {}), grid=facts.takes_any_size)
     if facts.takes_any_size:
         channels = LAYOUTS[preset].code_channels if preset in LAYOUTS else TrainConfig.code_dim
-        return TrainConfig(**{**_GRID, "code_dim": channels, **typed, **named})
+        return TrainConfig(**{**GRID_SETTINGS, "code_dim": channels, **typed, **named})
     if PRESETS[preset].get("network") == "grid":
         raise OptionError("--preset", expected=f"a preset of the network {network}", found=preset)
     code_dim = objective.suggested_code_dim or TrainConfig.code_dim

@@ -14,9 +14,10 @@ from aekit.images.named_sets import NAMES
 from aekit.json_files import parse_json
 from aekit.registry import NETWORKS, OBJECTIVES
 from aekit.spec import MAX_PICTURE_SIDE, GridGeometry, read_geometry
-from aekit.training.config import PRESETS, TrainConfig, make_config
+from aekit.training.config import TrainConfig, make_config
 from aekit.training.data import Forms
 from aekit.training.networks.layouts import LAYOUTS
+from aekit.training.presets import PRESETS
 
 MAX_FILE_BYTES = 2**20
 """Largest settings file accepted, in bytes."""

@@ -3,8 +3,9 @@
 import pytest
 
 from aekit.errors import CheckpointError, OptionError
-from aekit.training.config import PRESETS, TrainConfig, make_config
+from aekit.training.config import TrainConfig, make_config
 from aekit.training.networks.layouts import LAYOUTS
+from aekit.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -25,7 +25,6 @@ from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import ModelTables
 from aekit.errors import CodesError, ShapeError
 from aekit.images.records import Record
-from aekit.model.bundle import Bundle
 from aekit.model.grids import GridCodes
 from aekit.spec import MAX_PICTURE_SIDE, ModelSpec
 
@@ -83,8 +82,8 @@ class GridLayout:
         """Whether `use` was called."""
         return self._coders is not None
 
-    def use(self, bundle: Bundle, tables: ModelTables) -> None:
-        """Code and decode with what this model holds for it."""
+    def use(self, tables: ModelTables) -> None:
+        """Code and decode with these entropy models."""
         self._coders = GridCoders(tables)
 
     def checked(self, codes: Any, rows: int) -> GridCodes:
@@ -96,7 +95,7 @@ class GridLayout:
             raise ShapeError(what, expected=f"{rows}, as many as pictures", found=f"{len(codes)}")
         for code, (height, width) in zip(codes.codes, codes.sizes, strict=True):
             shape = (*self._geometry.code_shape(height, width), self._channels)
-            if code.dtype != np.uint8 or code.shape != shape or not min(height, width) >= 1:
+            if code.dtype != np.uint8 or code.shape != shape or min(height, width) < 1:
                 expected = f"uint8 {list(shape)} for a picture of {width}x{height} pixels"
                 raise ShapeError(what, expected=expected, found=f"{code.dtype} {list(code.shape)}")
             if max(height, width) > MAX_PICTURE_SIDE or not _fits(shape):

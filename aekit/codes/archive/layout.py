@@ -8,7 +8,6 @@ from aekit.codes.archive.grid_blocks import GridLayout
 from aekit.codes.archive.vector_blocks import VectorLayout
 from aekit.codes.tables import ModelTables
 from aekit.images.records import Record
-from aekit.model.bundle import Bundle
 from aekit.spec import ModelSpec
 
 
@@ -43,8 +42,8 @@ class Layout(Protocol):
         """Whether `use` was called."""
         ...
 
-    def use(self, bundle: Bundle, tables: ModelTables) -> None:
-        """Code and decode with this model. Until then only records can be read."""
+    def use(self, tables: ModelTables) -> None:
+        """Code and decode with these entropy models. Until then only records can be read."""
         ...
 
     def checked(self, codes: Any, rows: int) -> Any:

@@ -196,7 +196,7 @@ class Archive(Sequence[Entry]):
                 found=f"{ours.digest} in {bundle.path}",
                 fix="give the very model folder that the archive was made with: another export may have other tables",
             )
-        self._layout.use(bundle, ours)
+        self._layout.use(ours)
 
     def frame_of(self, place: BlockPlace) -> bytes:
         """Return the body of the block at `place`, verified. Raises CodesError if it is damaged."""

@@ -19,7 +19,6 @@ from aekit.codes.entropy import MAX_SYMBOLS, FrequencyTables, decode, encode
 from aekit.codes.tables import ModelTables
 from aekit.errors import CodesError, ShapeError
 from aekit.images.records import Record
-from aekit.model.bundle import Bundle
 from aekit.model.grids import GridCodes
 from aekit.spec import ModelSpec
 
@@ -74,8 +73,8 @@ class VectorLayout:
         """Whether `use` was called."""
         return self._tables is not None
 
-    def use(self, bundle: Bundle, tables: ModelTables) -> None:
-        """Code and decode with the tables of this model."""
+    def use(self, tables: ModelTables) -> None:
+        """Code and decode with these tables."""
         self._tables = tables.tables
 
     def checked(self, codes: Any, rows: int) -> U8:

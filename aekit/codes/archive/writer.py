@@ -62,7 +62,7 @@ class ArchiveWriter:
         self._file, self._bundle, self._named = file, bundle, named
         self._header = Header.of(bundle, named=named)
         self._layout = layout_of(bundle.spec, named=named)
-        self._layout.use(bundle, read_tables(bundle))
+        self._layout.use(read_tables(bundle))
         self._places, self._open = list[BlockPlace](), _OpenBlock()
         self._added = self._drop = 0
         self._whole = self._whole_before = 0  # inputs in whole blocks, and how many of them the old archive has

@@ -16,7 +16,16 @@ from aekit.errors import OptionError
 from aekit.training.networks.blocks import BlockStatistics, deviations_of
 from aekit.training.objectives.grid import Figures, GridObjective
 from aekit.training.objectives.objective import Network
-from aekit.training.objectives.rate import LEVELS, OVER, LatentModel, Rate, model_of, slope_of, step_of_size
+from aekit.training.objectives.rate import (
+    LEVELS,
+    OVER,
+    LatentModel,
+    Rate,
+    model_of,
+    slope_of,
+    step_of_size,
+    within_levels,
+)
 from aekit.training.objectives.rounding import (
     DEAD_ZONE,
     ROUNDED_SHARE,
@@ -82,15 +91,21 @@ class GridRate(Rate, GridObjective):
         return LatentModel(scale, weight)
 
     def crop_loss(self, network: Network, x: Tensor, inside: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """Return the cost of crops: bits of the noisy latent, or later of the rounded one; error of the rounded one."""
+        """Return the cost of crops: bits of the noisy latent, or later of the rounded one; error of the rounded one.
+
+        While bits are counted of rounded latents, the steps keep their size. The bits of a latent that rounds to zero
+        hardly depend on it then, and the steps would become finer than is best.
+        """
         model = model_of(network)
-        steps = model.steps(network.features(x))
-        if progress > 1 - ROUNDED_SHARE:
+        is_rounded = progress > 1 - ROUNDED_SHARE
+        scale = model.scale.detach() if is_rounded else model.scale
+        steps = within_levels(network.features(x) * scale)
+        if is_rounded:
             coded = rounded = straight_through(steps, round_with_dead_zone(steps, self.dead_zone))
         else:
             rounded = straight_through(steps, steps.round())
             coded = steps + torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
-        error = clipped_mse_inside(network.decode(rounded / model.scale), x, inside)
+        error = clipped_mse_inside(network.decode(rounded / scale), x, inside)
         rate = bits_per_pixel(model.bits(coded), inside)
         return rate + model.log_lambda.exp() * 255**2 * error
 

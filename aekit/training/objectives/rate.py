@@ -74,7 +74,7 @@ class LatentModel(nn.Module):
 
     def steps(self, z: Tensor) -> Tensor:
         """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
-        return (z * self.scale).clamp(-LEVELS // 2, LEVELS // 2 - 1)
+        return within_levels(z * self.scale)
 
     def bits(self, steps: Tensor) -> Tensor:
         """Return the mean bits per image of latents [n, D] in grid steps, a scalar."""
@@ -187,6 +187,11 @@ class Rate(Objective):
         noisy = float(model.bits(steps + noise)) / 8
         figures = {"mse": float(error), "bytes": float(bits) / 8, "noisy_bytes": noisy, "loss": float(loss)}
         return {**figures, "lambda": float(model.log_lambda.exp())}
+
+
+def within_levels(steps: Tensor) -> Tensor:
+    """Clip latents in grid steps to the range of a code."""
+    return steps.clamp(-LEVELS // 2, LEVELS // 2 - 1)
 
 
 def slope_of(channels: int) -> float:

@@ -170,7 +170,7 @@ def test_the_file_on_the_page() -> None:
 def test_decoding_meets_no_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: None) -> None:
     data = written(CODES, RECORDS)
     bundle = Bundle.read(TINY)  # whose tables are not read yet
-    for module in (entropy, rans, columns, packed_records, reader):
+    for module in (entropy, rans, lanes, columns, packed_records, reader):
         monkeypatch.setattr(module, "np", IntegersOnly())
     with np.errstate(all="raise"):
         codes, inputs = read_whole(data, tmp_path, bundle)

@@ -70,8 +70,8 @@ def export(
         f"one core, decodes {cost['decoder_speed']:.2f} ×; {cost['bytes']:,} bytes"
         for name, cost in manifest.get("variants", {}).items()
     ]
-    if bits := manifest.get("entropy"):
-        lines.append(f"entropy model: {entropy_in_words(bits)}")
+    if entropy_model := entropy_in_words(manifest.get("entropy")):
+        lines.append(f"entropy model: {entropy_model}")
     if work := kmac_in_words(manifest):
         lines.append(work)
     if unfinished:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli.options import JsonOption
-from aekit.cli.printing import code_in_words, emit, kmac_in_words
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words
 from aekit.codes.formats import Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 
@@ -54,7 +54,8 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += code_in_words(bundle.spec)
-    shown = {name: value for name, value in facts.items() if name not in ("spec", "model_id", "kmac_per_pixel")}
+    hidden = ("spec", "model_id", "kmac_per_pixel", "rounding", "entropy")  # told in other lines, or of use to programs
+    shown = {name: value for name, value in facts.items() if name not in hidden}
     lines = [f"  {name}: {_in_words(value)}" for name, value in shown.items()]
     return Description({"path": str(path), **facts}, (first, *_headline(bundle), *_grid_lines(bundle), *lines))
 
@@ -71,8 +72,12 @@ def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
         if isinstance(entry := files.get(f"{role}.onnx"), dict) and isinstance(entry.get("bytes"), int)
     }
     graphs = ", ".join(f"{role} {size:,} bytes" for role, size in sizes.items())
-    work = kmac_in_words(bundle.manifest)
-    return halo, *([f"  graphs: {graphs}"] if graphs else []), *([f"  {work}"] if work else [])
+    lines = [f"graphs: {graphs}"] if graphs else []
+    if work := kmac_in_words(bundle.manifest):
+        lines.append(work)
+    if entropy := entropy_in_words(bundle.manifest.get("entropy")):
+        lines.append(f"entropy model: {entropy}")
+    return halo, *(f"  {line}" for line in lines)
 
 
 def _headline(bundle: "Bundle") -> tuple[str, ...]:

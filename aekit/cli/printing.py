@@ -136,10 +136,18 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
 
 
-def entropy_in_words(figures: dict[str, Any]) -> str:
-    """Return which entropy model a grid model has, and what the others take on held-out pictures."""
-    static = f"{figures['static_bits_per_pixel']:.4f} bits a pixel with static tables"
-    if "context_bits_per_pixel" not in figures:
-        return static
-    context = f"{figures['context_bits_per_pixel']:.4f} with a context model"
-    return f"{static}, {context}; {figures['kept']} kept"
+def entropy_in_words(figures: Any) -> str:
+    """Return which entropy model a grid model has, and what each takes on held-out pictures; "" for other values.
+
+    `figures` comes from model.json, which is untrusted.
+    """
+    if not isinstance(figures, dict):
+        return ""
+    sizes = [figures.get(f"{kind}_bits_per_pixel") for kind in ("static", "context")]
+    static, context = (f"{size:.4f}" if isinstance(size, float) else "" for size in sizes)
+    if not static:
+        return ""
+    if not context:
+        return f"{static} bits a pixel with static tables"
+    kept = str(figures.get("kept"))[:20]
+    return f"{static} bits a pixel with static tables, {context} with a context model; {kept} kept"

@@ -21,6 +21,7 @@ from aekit._version import __version__
 
 if TYPE_CHECKING:
     from aekit.codes.archive import Archive
+    from aekit.codes.messages import Messages
     from aekit.codes.npy import CodeFile
     from aekit.errors import AekitError
     from aekit.exporting.command import export
@@ -37,6 +38,7 @@ __all__ = [
     "CodeFile",
     "Codec",
     "Geometry",
+    "Messages",
     "ModelSpec",
     "__version__",
     "export",
@@ -51,6 +53,7 @@ _HOMES = {
     "CodeFile": ("aekit.codes.npy", "CodeFile"),
     "Codec": ("aekit.model.codec", "Codec"),
     "Geometry": ("aekit.spec", "Geometry"),
+    "Messages": ("aekit.codes.messages", "Messages"),
     "ModelSpec": ("aekit.spec", "ModelSpec"),
     "export": ("aekit.exporting.command", "export"),
     "resume_training": ("aekit.training.session", "resume"),

@@ -1,0 +1,114 @@
+"""Messages: the code of one image as bytes that stand alone, for devices that send images one at a time.
+
+    kind │ model │ size of the picture │ codes, entropy-coded │ check
+
+    kind    1 byte: version, entropy coder, and whether a side of the picture is 4,096 pixels or more
+    model   2 bytes of the digest of the model's identity and entropy models
+    size    3 bytes, or 4 for large pictures: width and height in 12 or 16 bits each; absent for vector codes
+    check   2 bytes of the CRC-32 of everything before the codes, and of all numbers
+
+A message holds no path. It is decoded by the model folder that made it, and by no other.
+"""
+
+import hashlib
+import zlib
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from aekit.codes.entropy import MAX_SYMBOLS, decode, encode
+from aekit.codes.grid_coders import GridCoders
+from aekit.codes.tables import read_tables
+from aekit.errors import CodesError, ModelMismatch, ShapeError
+from aekit.images.decode import Pixels
+from aekit.model.codec import Codec
+from aekit.model.grids import GridCodes
+
+U8 = npt.NDArray[np.uint8]
+
+_VERSION = 1
+_LARGE = 0x08
+"""Bit of the kind: the sides take 16 bits each."""
+_SMALL_SIDE = 1 << 12
+_MODEL, _CHECK = 2, 2
+"""Bytes of the model's mark and of the check."""
+
+
+class Messages:
+    """Packs images into messages and unpacks them, with one model. Raises BundleError if it has no entropy models."""
+
+    def __init__(self, codec: Codec) -> None:
+        """Use this codec, and the entropy models in its model.json."""
+        self._codec, self._tables = codec, read_tables(codec.bundle)
+        self._coders = GridCoders(self._tables)
+        identity = f"{codec.model_id} {codec.bundle.variant} {self._tables.digest}"
+        self._mark = hashlib.sha256(identity.encode()).digest()[:_MODEL]
+
+    @classmethod
+    def load(cls, path: str = "model") -> Self:
+        """Open the model folder `path`. Raises BundleError or SpecError as Codec.load does."""
+        return cls(Codec.load(path))
+
+    def pack(self, image: Pixels) -> bytes:
+        """Encode an image uint8 [H, W, C] to a message.
+
+        Raises ShapeError if the image does not fit the model, or is too large for a message (an archive takes it).
+        BundleError and ProviderError are as in Codec.encode.
+        """
+        image = np.asarray(image)
+        if not self._codec.spec.is_grid:
+            code = self._codec.encode(image[None], "uint8")
+            head = bytes([_VERSION << 4]) + self._mark
+            return head + encode(code, self._tables.tables) + _check(head, code)
+        codes = self._codec.encode([image], "uint8")
+        if codes[0].size > MAX_SYMBOLS:
+            expected = f"a code of at most {MAX_SYMBOLS:,} numbers"
+            raise ShapeError("a message", expected=expected, found=f"{codes[0].size:,}", fix="write an archive instead")
+        (height, width), coder = codes.sizes[0], self._coders.best
+        is_large = max(height, width) >= _SMALL_SIDE
+        size = (
+            (width << 16 | height).to_bytes(4, "little") if is_large else (width << 12 | height).to_bytes(3, "little")
+        )
+        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self._mark + size
+        return head + coder.encode([codes[0]]) + _check(head, codes[0])
+
+    def unpack(self, message: bytes) -> Pixels:
+        """Decode a message to an image uint8 [H, W, C].
+
+        Raises CodesError for a message that is damaged, cut short or of a newer aekit, ModelMismatch for the message of
+        another model. BundleError and ProviderError are as in Codec.decode.
+        """
+        where, head = "a message", message[: 1 + _MODEL]
+        if len(message) <= len(head) + _CHECK:
+            raise CodesError(where, expected="a whole message", found=f"{len(message)} bytes")
+        if head[0] >> 4 != _VERSION:
+            raise CodesError(where, expected=f"version {_VERSION}", found=str(head[0] >> 4), fix="update aekit")
+        if head[1:] != self._mark:
+            raise ModelMismatch(
+                where, f"another model ({head[1:].hex()})", f"{self._codec.model_id} ({self._mark.hex()})"
+            )
+        body, check = message[len(head) : -_CHECK], message[-_CHECK:]
+        if not self._codec.spec.is_grid:
+            code = decode(body, 1, self._tables.tables)
+            _verify(head, code, check)
+            return self._codec.decode(code)[0]
+        large, mode = bool(head[0] & _LARGE), head[0] & (_LARGE - 1)
+        size = body[: 4 if large else 3]
+        bits, head, body = (16 if large else 12), head + size, body[len(size) :]
+        width, height = int.from_bytes(size, "little") >> bits, int.from_bytes(size, "little") & (1 << bits) - 1
+        shape = self._codec.spec.grid.code_shape(height, width)
+        if not (height and width) or shape[0] * shape[1] * self._codec.spec.code_dim > MAX_SYMBOLS:
+            raise CodesError(where, expected="the size of a picture", found=f"{width}x{height} pixels")
+        (code,) = self._coders.of_mode(mode, where).decode(body, [shape])
+        _verify(head, code, check)
+        return self._codec.decode(GridCodes((code,), ((height, width),)))[0]
+
+
+def _check(head: bytes, code: U8) -> bytes:
+    return zlib.crc32(np.ascontiguousarray(code).data.cast("B"), zlib.crc32(head)).to_bytes(4, "little")[:_CHECK]
+
+
+def _verify(head: bytes, code: U8, check: bytes) -> None:
+    if _check(head, code) != check:
+        raise CodesError("a message", expected="numbers that fit its check", found="others: it was altered")

@@ -85,22 +85,3 @@ def remove_tree(folder: Path) -> None:
     except OSError:
         pass  # rmtree removes what it can
     shutil.rmtree(folder, ignore_errors=True)
-
-
-_interrupted = False
-
-
-def interrupt(_number: int, _frame: object) -> None:
-    """Handle SIGINT or SIGTERM: raise KeyboardInterrupt, and remember it for `check_interrupted`."""
-    global _interrupted
-    _interrupted = True
-    raise KeyboardInterrupt
-
-
-def check_interrupted() -> None:
-    """Raise KeyboardInterrupt if a signal came whose exception was lost.
-
-    Python drops an exception that is raised in a destructor or in a callback of a fork. Jobs call this at each step.
-    """
-    if _interrupted:
-        raise KeyboardInterrupt

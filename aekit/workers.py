@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aekit.errors import OptionError, WorkerError
+from aekit.signals import signals_delayed
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -91,7 +92,9 @@ def pool(function: Callable[[Any], Any], plan: Plan, naming: Callable[[Any], str
         with ThreadPoolExecutor(plan.count) as executor:
             yield _Threads(function, executor, plan.count)
     else:
-        with contextlib.closing(_Processes(function, plan, naming)) as processes:
+        with contextlib.ExitStack() as stack:
+            with signals_delayed():  # until all processes are known, so that none is left behind
+                processes = stack.enter_context(contextlib.closing(_Processes(function, plan, naming)))
             yield processes
 
 
@@ -125,7 +128,9 @@ class _Process:
         self.pipe, theirs = context.Pipe()
         self.given: deque[tuple[int, Any]] = deque()
         self.process = context.Process(target=_work, args=(theirs, self.pipe, function), daemon=True)
-        self.process.start()
+        # Python runs its own functions after a fork, and drops what a signal's handler raises in them.
+        with signals_delayed():
+            self.process.start()
         theirs.close()  # so that the pipe ends when the process does
 
     def send(self, number: int, piece: Any) -> None:

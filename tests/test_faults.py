@@ -16,7 +16,7 @@ import faults_page  # noqa: E402
 sys.path.remove(BENCHMARKS)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, FIFOs and limits of POSIX systems")
-QUICK = ("link to a file", "FIFO")
+QUICK = ("link to a file", "hard link", "FIFO")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("command", faults_names.COMMANDS)
 def test_what_lies_at_any_name_is_refused_or_left_alone(attacked: Path, command: str) -> None:
-    states = ("nothing, --overwrite", "stopped job, --resume")
+    states = ("nothing, --overwrite", "old output", "stopped job, --resume")
     row = faults_names.attack(command, QUICK, states)
     assert row["cases"] == row["refused"] + row["done"]
     assert row["refused"] and row["done"]

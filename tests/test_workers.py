@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -133,3 +135,28 @@ def test_no_memory_in_a_worker_is_a_memory_error_here(plan: Plan) -> None:
 def test_a_number_of_workers_beyond_reason_starts_none(count: int) -> None:
     with pytest.raises(OptionError, match="workers: expected 1 to 1,024"), pool(exhaust, Plan("processes", count)):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_signal_during_a_fork_is_not_lost() -> None:
+    """Python drops an exception that a function registered for forks raises, as logging's own is."""
+    program = """
+import multiprocessing, os, signal
+from aekit.workers import Plan, pool
+
+def shout():
+    if not told:
+        told.append(True)
+        signal.raise_signal(signal.SIGTERM)
+
+told = []
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+os.register_at_fork(after_in_parent=shout)
+try:
+    with pool(abs, Plan("processes", 2, "fork")) as workers:
+        print("lost")
+except KeyboardInterrupt:
+    print("raised", len(multiprocessing.active_children()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised 0\n", "")

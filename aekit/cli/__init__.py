@@ -17,7 +17,6 @@ from typer.core import TyperCommand, TyperGroup
 from aekit._version import __version__
 from aekit.cli.printing import note, report_error
 from aekit.errors import AekitError, reason
-from aekit.files import interrupt
 
 COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info", "doctor")
 """Names of the commands. Each is a function in the file of the same name."""
@@ -114,9 +113,7 @@ def main() -> None:
     """Run the command line. An error that aekit or the system raises becomes one line on stderr and exit status 1."""
     _open_streams()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a parent process may have set SIGTERM to be ignored
-        signal.signal(signal.SIGTERM, interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Pillow warns about odd files on lines of its own. aekit itself says in one line why it skips an image.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Python warns about text that it parses, such as the header of a damaged .npy file.

@@ -6,7 +6,6 @@ raises ProviderError. With `auto`, the session reports the provider that it got.
 
 import importlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from aekit.errors import ProviderError, reason
+from aekit.signals import signals_delayed
 
 # onnxruntime reads this at its import; without it, its wheels send usage data. onnxruntime is imported by the first
 # session, not here: the import takes as long as thousands of small images, and worker processes must be forked first.
@@ -46,24 +46,8 @@ def onnxruntime() -> Any:
     SIGINT and SIGTERM wait until the import ends, because its C++ code would turn a KeyboardInterrupt into an
     ImportError.
     """
-    import signal
-    import threading
-
-    if "onnxruntime" in sys.modules or threading.current_thread() is not threading.main_thread():
+    with signals_delayed():
         return importlib.import_module("onnxruntime")
-    arrived = list[int]()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # Ignored signals are left out, so they stay ignored.
-    delayed = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in delayed:
-        signal.signal(number, lambda number, _: arrived.append(number))
-    try:
-        return importlib.import_module("onnxruntime")
-    finally:
-        for number, handler in delayed.items():
-            signal.signal(number, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from aekit.errors import ImageError, OutputError, OutputExists, TooManyFailures, WorkerError
-from aekit.files import check_interrupted
 from aekit.outputs.contents import Content
 from aekit.outputs.finished import Finished
 from aekit.outputs.locking import close, lock, open_locked
@@ -168,13 +167,9 @@ class Journal:
             self._write({"facts": new})
 
     def mark(self, step: Step, written: Written) -> None:
-        """Note what is done. The output must have been handed to the system, though not yet brought to the disk.
-
-        Raises KeyboardInterrupt if the process was told to end.
-        """
+        """Note what is done. The output must have been handed to the system, though not yet brought to the disk."""
         self._write({"mark": Mark(step, written).to_json()})
         self.kept = max(self.kept, written.kept)
-        check_interrupted()
 
     def due(self) -> bool:
         """Whether it is time to bring data to the disk before they are marked."""

@@ -157,7 +157,7 @@ def side_by_side(file: Path, model: Measured, test: Sequence[Picture], settings:
     rows = spread(range(len(test)), 4)
     ours = [Coded(size, model.back[row]) for size, row in zip(model.of_one, rows, strict=True)]
     peers = {codec: found for codec in ("AVIF", "WebP") if (found := of_codec(settings, codec))}
-    sheet([test[row] for row in rows], ours, peers).save(file)
+    sheet([test[row] for row in rows], ours, peers).save(file, optimize=True)
 
 
 def run(name: str, test: list[Picture], folders: Sequence[Path], images: int, stored: list[Setting]) -> None:

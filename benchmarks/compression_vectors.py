@@ -6,11 +6,11 @@
 
 mnist needs `mnist/` in AEKIT_DATA_DIR, gtsrb `gtsrb/gtsrb-png.tar`; what has no data is left out. --folder measures any
 folder on the images that training holds out. About an hour on 2 cores; --quick takes minutes and gives rough figures.
-Models are trained, exported, and their archives written and read by the real commands; bytes are those of the file, all
-of it, by its images, which have no names; the MSE is that of what the decoder's graph gives back. --reuse trains
-nothing: it takes our figures and the KLT's from the results of an earlier run, and measures the codecs again. Codecs
-write one file an image, at native size and shrunk, see aekit/evaluation/envelope.py. Tables, and curves as PNG files,
-are written to benchmarks/results.
+The real commands train and export the models, and write and read their archives. The bytes are the size of the whole
+file, divided by its images; the images have no names. The MSE compares the images with what the decoder's graph
+returns. --reuse trains nothing: it takes our figures and the KLT's from the results of an earlier run, and measures the
+codecs again. Codecs write one file for each image, at native size and shrunk (aekit/evaluation/envelope.py). Tables, and
+curves as PNG files, are written to benchmarks/results.
 """
 
 import argparse

@@ -29,7 +29,7 @@ FORMS = {
 LIMIT = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2); "
 LIMIT += "runpy.run_module('aekit', run_name='__main__')"
 HEADER_BYTES = 1000
-"""More than an archive's header takes, less than a block of it."""
+"""A size in bytes between an archive's header and its first whole block."""
 HANG = 300
 """Seconds after which a job counts as hanging."""
 

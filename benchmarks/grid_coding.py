@@ -20,8 +20,9 @@ from grid_training import GridModel
 from picture_sets import Picture
 from torch import Tensor, nn
 
-from aekit.codes.entropy import MAX_SYMBOLS, PRECISION, FrequencyTables, decode, encode
+from aekit.codes.entropy import MAX_SYMBOLS, FrequencyTables, decode, encode
 from aekit.evaluation.metrics import mse as squared_error
+from aekit.exporting.rounding import table_bits
 from aekit.training.crops import padded_side
 from aekit.training.networks.layouts import LAYOUTS
 from aekit.training.objectives.rounding import round_with_dead_zone
@@ -108,15 +109,6 @@ def _session(module: nn.Module, example: Tensor) -> onnxruntime.InferenceSession
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, ["CPUExecutionProvider"])
-
-
-def table_bits(tables: FrequencyTables) -> npt.NDArray[np.float64]:
-    """Return the bits of each value of each channel, [K, 256], escapes included."""
-    frequencies = tables.frequencies[:, :256].astype(np.float64)
-    escapes = tables.frequencies[:, 256:].astype(np.float64)
-    is_escaped = frequencies == 0
-    bits: npt.NDArray[np.float64] = PRECISION - np.log2(np.where(is_escaped, escapes, frequencies)) + 8 * is_escaped
-    return bits
 
 
 def rounded(latent: Latent, rounding: Rounding, tables: FrequencyTables | None = None) -> Code:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from aekit.errors import ParityError
 from aekit.exporting.packed import PackedDecoder, PackedEncoder, pixels_of
+from aekit.exporting.rounding import ZERO
 from aekit.model.bundle import graph_metadata
 from aekit.spec import ModelSpec
 from aekit.training.networks import Autoencoder
@@ -36,9 +37,6 @@ FREE_CODE: tuple[str, ...] = ("batch", "rows", "columns")
 # The exporter logs that torchvision is absent; nothing here uses it.
 logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
 
-
-_ZERO = 128
-"""Code that stands for the latent 0 where training rounded latents to steps."""
 _LEAST_SIGNAL = 2000.0
 """Least range of a latent that is stretched to 0..255, as a multiple of its rounding noise. The noise then moves the
 latent by less than 1/8 of a code."""
@@ -79,7 +77,7 @@ class CodeUnits(nn.Module):
     def on_grid(cls, scale: Tensor) -> "CodeUnits":
         """Make the map for latents that training rounded to steps of 1 / `scale`, [D]. One step is one code unit, and
         the latent 0 is the code 128."""
-        return cls(scale.float(), torch.full_like(scale, _ZERO).float())
+        return cls(scale.float(), torch.full_like(scale, ZERO).float())
 
     def forward(self, z: Tensor) -> Tensor:
         """Convert latents [..., D] to code units."""

@@ -11,11 +11,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import grid_codes
 import torch
-from grid_coding import ZERO, Graphs, Rounding, choose, fit, in_blocks, message, pack, rounded, table_bits, unpack
+from grid_coding import ZERO, Graphs, Rounding, choose, fit, in_blocks, message, pack, rounded, unpack
 from grid_training import GridModel, train
 from picture_sets import MARKS, SETS, Picture
 
 from aekit.evaluation.metrics import mse as squared_error
+from aekit.exporting.rounding import table_bits
 
 ROUNDINGS = (Rounding(0.0), Rounding(0.16), Rounding(0.16, 8.0))
 

@@ -168,7 +168,7 @@ class CodeWriter:
             os.fsync(file.fileno())
 
     def _check_shapes(self, codes: GridCodes, records: Sequence[Record]) -> None:
-        """Raise CodesError if a code has another shape than the first one, ShapeError if it is none of its picture."""
+        """Raise ShapeError if a code does not fit its picture, CodesError if it is not of the first code's shape."""
         for row, (code, (height, width)) in enumerate(zip(codes.codes, codes.sizes, strict=True)):
             own = *self._bundle.spec.grid.code_shape(height, width), self._bundle.spec.code_dim
             if code.shape != own:

@@ -44,13 +44,13 @@ class Peers:
     most_mse: float
     """The error, pixels in [0, 1]."""
     native: dict[str, Setting | None]
-    """For each codec the cheapest setting at native size whose error is at most `most_mse`; None if there is none."""
+    """For each codec the cheapest setting at native size whose error is at most `most_mse`, or None."""
     coarsest: frozenset[str]
     """Names of codecs whose setting at native size is the coarsest they have. They can't be as coarse as the model."""
     best: Setting | None
     """The smallest files of all codecs and factors whose error is at most `most_mse`."""
     best_payload: Setting | None
-    """The same without headers."""
+    """As `best`, but by the size of the files without their headers."""
     is_spanned: bool
     """Whether coarser settings than the model exist. If not, `best` is the coarsest of all that was tried."""
 

@@ -1,7 +1,7 @@
 """Training data: read a whole source as uint8, in memory or in a mapped file, and hold a part of it out."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +12,23 @@ from aekit.images.held_out import hold_out
 from aekit.images.named_sets import load_named_set
 from aekit.images.records import Record
 from aekit.images.sources import ArraySource, Source, fingerprint, open_source, read_all
-from aekit.spec import MAX_SIDE, MIN_SIDE, Geometry
+from aekit.spec import MAX_SIDE, MIN_SIDE, Geometry, GridGeometry
+
+_G = TypeVar("_G", Geometry, GridGeometry)
+_I = TypeVar("_I", Pixels, list[Pixels])
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Images to learn from and images to validate on, all of one geometry."""
+class SplitData(Generic[_G, _I]):
+    """Images to learn from and images to validate on."""
 
     kind: str
     """A named set's name, `folder` or `array`."""
-    geometry: Geometry
-    train: Pixels
-    """uint8 [n, height, width, channels]."""
-    validation: Pixels
-    """uint8 [m, height, width, channels], never trained on."""
+    geometry: _G
+    train: _I
+    """The images to learn from."""
+    validation: _I
+    """Images that are never trained on."""
     split: str
     """How the held-out images were chosen, in words."""
     group_by: str
@@ -40,6 +43,10 @@ class TrainingData:
         counts = {"train_images": len(self.train), "validation_images": len(self.validation)}
         split = {"split": self.split, "group_by": self.group_by, "fingerprint": self.fingerprint}
         return {"data": self.kind, **counts, **split}
+
+
+class TrainingData(SplitData[Geometry, Pixels]):
+    """Images of one size: arrays uint8 [n, height, width, channels]."""
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Opt
 
 
 _GRID_BETAS = (0.9, 0.95)
-"""The same decays for grid networks, whose batches of crops differ more."""
+"""Decays of AdamW's averages for grid networks. Batches of crops differ more than batches of whole images."""
 _TRANSFORM_SLOWER, _PRIOR_FASTER = 0.1, 3.0
 """Factors on the learning rate of a grid network's block transforms, which start near their best, and of the latents'
 probabilities."""

@@ -1,46 +1,18 @@
 """Training pictures of any sizes: a source read as a list of uint8 pictures, and a part of it held out."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
 from aekit.errors import SourceError
 from aekit.images.decode import Pixels
 from aekit.images.held_out import hold_out
 from aekit.images.named_sets import load_named_set
-from aekit.images.records import Record
 from aekit.images.sources import ArraySource, Source, fingerprint, read_all
 from aekit.spec import GridGeometry
-from aekit.training.data import check_groups, split_in_words
+from aekit.training.data import SplitData, check_groups, split_in_words
 
 
-@dataclass(frozen=True)
-class PictureData:
-    """Pictures to learn from and pictures to validate on, each of its own size."""
-
-    kind: str
-    """A named set's name, `folder` or `array`."""
-    geometry: GridGeometry
-    train: list[Pixels]
-    """Each uint8 [H, W, channels]."""
-    validation: list[Pixels]
-    """Each uint8 [H, W, channels]; never trained on."""
-    split: str
-    """How the held-out pictures were chosen, in words."""
-    group_by: str
-    """The regular expression that grouped the pictures; empty if none did."""
-    fingerprint: str
-    """SHA-256 over the source's decoded pictures, or the name of a named set. Evaluation recognises the source by it.
-    """
-    skipped: tuple[Record, ...] = ()
-    """Files that could not be read, with the reason."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return the facts that a model keeps of its training data: counts, split, fingerprint; no pixels, no paths."""
-        counts = {"train_images": len(self.train), "validation_images": len(self.validation)}
-        split = {"split": self.split, "group_by": self.group_by, "fingerprint": self.fingerprint}
-        return {"data": self.kind, **counts, **split}
+class PictureData(SplitData[GridGeometry, list[Pixels]]):
+    """Pictures of any sizes: lists of uint8 [H, W, channels]."""
 
 
 def load_pictures(source: Source, geometry: GridGeometry, group_by: str = "") -> PictureData:

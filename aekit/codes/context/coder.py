@@ -116,7 +116,7 @@ def _decode_planes(canvas: Canvas, data: bytes, model: ContextModel) -> None:
 
 
 def _canvas(shapes: Sequence[tuple[int, int]], model: ContextModel) -> Canvas | None:
-    """Return an empty canvas for these pictures, or None if there are none."""
+    """Return an empty canvas for these pictures, or None if the list is empty."""
     symbols = sum(h * w for h, w in shapes) * model.channels
     if symbols > MAX_SYMBOLS:
         raise ShapeError("a block of codes", expected=f"at most {MAX_SYMBOLS} symbols", found=str(symbols))

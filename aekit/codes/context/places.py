@@ -21,8 +21,6 @@ INSIDE = 16
 """Value of plane 0 at a place of a picture. Around the pictures all planes are 0."""
 ZERO = 128
 """Code that stands for 0. The other planes hold codes less ZERO: -128 to 127."""
-STEPS = (1, 2, 4)
-"""Steps that a lattice may have."""
 _PERIOD = 4
 
 

@@ -1,8 +1,11 @@
 """Rate and distortion of grid codes. objectives/rate.py explains the cost, the latents' probabilities and λ.
 
-Three things differ from vector codes. In the last part of a run the bits are counted of rounded latents, so that
-channels that mostly round to zero cost what they will cost. In that part, and in the exported encoder, the zone that
-rounds to zero is wider. And no channel begins with so fine a step that its codes would leave the range of a byte.
+Three things differ from vector codes:
+
+- The last part of a run counts the bits of rounded latents. A channel that mostly rounds to zero then costs what it
+  will cost in an archive.
+- In that part, and in the exported encoder, a wider range of latents rounds to zero.
+- No channel begins with a step so fine that its codes would not fit a byte.
 """
 
 import math

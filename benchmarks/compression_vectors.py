@@ -9,8 +9,8 @@ folder on the images that training holds out. About an hour on 2 cores; --quick 
 The real commands train and export the models, and write and read their archives. The bytes are the size of the whole
 file, divided by its images; the images have no names. The MSE compares the images with what the decoder's graph
 returns. --reuse trains nothing: it takes our figures and the KLT's from the results of an earlier run, and measures the
-codecs again. Codecs write one file for each image, at native size and shrunk (aekit/evaluation/envelope.py). The tables,
-and curves as PNG files, are written to benchmarks/results.
+codecs again. Codecs write one file for each image, at native size and shrunk (aekit/evaluation/envelope.py). Tables
+and curves, as PNG files, are written to benchmarks/results.
 """
 
 import argparse

@@ -98,7 +98,7 @@ def test_it_is_a_sequence_of_entries_with_sizes(tmp_path: Path, monkeypatch: pyt
         for row in range(4):
             np.testing.assert_array_equal(archive[row].code, CODES[row])
         for rows in (None, [0, 3], [1], [2, 3], []):
-            found = GridCodes.none()
+            found = GridCodes((), ())
             for batch in archive.batches(1, rows):
                 assert isinstance(batch, GridCodes) and len(batch) == 1
                 found += batch
@@ -203,7 +203,7 @@ def test_codes_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
         GridCodes((np.zeros((1, 1, 4), np.uint8),), ((8, 8),)),  # channels
         GridCodes((np.zeros((1, 2, 5), np.uint8),), ((8, 8),)),  # too wide for the picture
         GridCodes((np.zeros((1, 1, 5), np.float32),), ((8, 8),)),
-        GridCodes.none(),  # fewer than records
+        GridCodes((), ()),  # fewer than records
     ],
 )
 def test_a_writer_takes_what_fits_alone(codes: GridCodes) -> None:

@@ -202,8 +202,8 @@ def test_grid_codes_are_a_sequence_and_slices_are_grid_codes(grid_codec: Codec) 
     both = part + codes[:1]
     assert both.sizes == (*part.sizes, codes.sizes[0])
     np.testing.assert_array_equal(codes.rows(), np.concatenate([code.reshape(-1, 6) for code in codes]))
-    assert len(GridCodes.none()) == 0 and GridCodes.none().rows().size == 0
-    assert grid_codec.decode(GridCodes.none()) == []
+    assert len(GridCodes((), ())) == 0 and GridCodes((), ()).rows().size == 0
+    assert grid_codec.decode(GridCodes((), ())) == []
 
 
 @pytest.mark.parametrize("size", [(0, 8), (8, -1), (8,), (8, 8, 8)])

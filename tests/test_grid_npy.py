@@ -50,7 +50,7 @@ def write(
 
 
 def read(path: Path, size: int = 2, rows: Sequence[int] | None = None, *, index: bool = True) -> GridCodes:
-    opened, found = CodeFile.open(path, index=index), GridCodes.none()
+    opened, found = CodeFile.open(path, index=index), GridCodes((), ())
     opened.check_model(GRID)
     for batch in opened.batches(size, rows):
         assert isinstance(batch, GridCodes) and len(batch) <= size
@@ -115,9 +115,9 @@ def test_a_picture_of_another_size_is_named_with_what_to_do(tmp_path: Path) -> N
 
 
 def test_no_picture_gives_an_empty_array(tmp_path: Path) -> None:
-    path = write(tmp_path / "codes.npy", GridCodes.none(), ())
+    path = write(tmp_path / "codes.npy", GridCodes((), ()), ())
     assert np.load(path).shape == (0, 0, 0, 5)
-    assert_same(read(path), GridCodes.none())
+    assert_same(read(path), GridCodes((), ()))
 
 
 def test_large_codes_come_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def _run(codec: Codec, images: Pixels | list[Pixels], shown: set[int], dtype: st
                 parts.append(codes)
             if each == dtype:
                 kept += [image for row, image in enumerate(back, start) if row in shown]
-    whole = _joined(parts) if codec.spec.is_grid else np.concatenate(parts)
+    whole = GridCodes.joined(parts) if codec.spec.is_grid else np.concatenate(parts)
     values = sum(code.size for code in whole)
     return _Run(whole, values, errors["float32"] / len(images), errors["uint8"] / len(images), kept)
 
@@ -165,11 +165,6 @@ def _blocks(images: Pixels | list[Pixels]) -> Iterator[tuple[int, int]]:
             start, size = row, 0
         size += image.size
     yield start, len(images)
-
-
-def _joined(parts: list[GridCodes]) -> GridCodes:
-    codes = tuple(code for part in parts for code in part.codes)
-    return GridCodes(codes, tuple(size for part in parts for size in part.sizes))
 
 
 def _entropy(bundle: Bundle, codes: Stored) -> float:

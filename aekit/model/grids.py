@@ -11,7 +11,7 @@ but never of more than FLIGHT_PIXELS.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
@@ -111,12 +111,15 @@ class GridCodes(Sequence[Array]):
 
     def __add__(self, other: "GridCodes") -> "GridCodes":
         """Return the codes of both, this one's first."""
-        return GridCodes(self.codes + other.codes, self.sizes + other.sizes)
+        return self.joined((self, other))
 
     @classmethod
-    def none(cls) -> "GridCodes":
-        """Return the codes of no picture."""
-        return cls((), ())
+    def joined(cls, parts: "Iterable[GridCodes]") -> "GridCodes":
+        """Return the codes of all parts, in order."""
+        whole = list(parts)
+        return cls(
+            tuple(code for part in whole for code in part.codes), tuple(size for part in whole for size in part.sizes)
+        )
 
     def rows(self) -> Array:
         """Return the numbers of all places, [Σ h · w, K], picture by picture and row by row."""

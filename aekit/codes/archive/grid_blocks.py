@@ -114,9 +114,7 @@ class GridLayout:
 
     def joined(self, parts: Sequence[GridCodes]) -> GridCodes:
         """Return the codes of all parts."""
-        return GridCodes(
-            tuple(code for part in parts for code in part.codes), tuple(size for part in parts for size in part.sizes)
-        )
+        return GridCodes.joined(parts)
 
     def frame(self, inputs: int, codes: GridCodes, records: Sequence[Record]) -> bytes:
         """Return the frame of a block of so many inputs."""

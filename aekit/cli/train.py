@@ -14,7 +14,7 @@ from aekit.cli.extras import need_extra
 from aekit.cli.options import JsonOption
 from aekit.cli.printing import duration, emit, note, progress_line
 from aekit.errors import OptionError
-from aekit.registry import NETWORKS, OBJECTIVES, choices, options_help
+from aekit.registry import COMPRESSION, NETWORKS, OBJECTIVES, PURPOSES, choices, options_help
 from aekit.runs import FOLDER, LATEST
 from aekit.spec import GridGeometry
 
@@ -35,6 +35,16 @@ def train(
             help="Images to learn from: mnist-5k (needs no download), mnist, fashion-mnist, a folder (read with its "
             "subfolders), an .npy or .npz array, or an idx file.",
             show_default="mnist-5k",
+        ),
+    ] = None,
+    purpose: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="|".join(PURPOSES),
+            help=f"What the codes are for; it chooses the objective and its options. {choices(PURPOSES)}. An "
+            "--objective and its options go before it.",
+            show_default=COMPRESSION,
         ),
     ] = None,
     out: Annotated[
@@ -75,7 +85,8 @@ def train(
     objective: Annotated[
         str | None,
         typer.Option(
-            help=f"What the model learns. {choices(OBJECTIVES)}.", show_default="plain; rate with --network grid"
+            help=f"What the model learns. {choices(OBJECTIVES)}.",
+            show_default="by --for; plain with the classic presets",
         ),
     ] = None,
     option: Annotated[
@@ -167,8 +178,9 @@ def train(
     from aekit.training import session
     from aekit.training.trainer import Interrupted
 
-    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option))
+    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option), purpose)
     given: dict[str, Any] = {
+        "purpose": purpose,
         "preset": preset,
         "network": network,
         "hidden": parse.sizes(hidden),

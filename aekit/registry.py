@@ -115,7 +115,9 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         (
             Option("beta", 1.0, "weight of the divergence from the prior"),
             Option("warmup", 0.1, "share of the run over which that weight rises from 0"),
-            Option("likelihood", "gaussian", "gaussian, or bernoulli for black-and-white images"),
+            Option(
+                "likelihood", "auto", "gaussian, bernoulli for black-and-white images, or auto, which looks at them"
+            ),
         ),
         headline="neg_elbo",
     ),

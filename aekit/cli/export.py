@@ -7,7 +7,7 @@ import typer
 
 from aekit.cli.extras import need_extra
 from aekit.cli.options import JsonOption, OverwriteOption
-from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note, phase
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 
@@ -43,9 +43,10 @@ def export(
 
     check_folder_free(out, MANIFEST, overwrite=overwrite)  # before torch loads, which takes seconds
     need_extra("aekit export", "train", "torch", "onnx", "onnxscript", "safetensors")
+    phase("loading torch")
     from aekit.exporting.command import export as export_model
 
-    done = export_model(run, out, variant=variant, entropy=entropy, overwrite=overwrite)
+    done = export_model(run, out, variant=variant, entropy=entropy, overwrite=overwrite, say=phase)
     bundle, unfinished = done.bundle, done.unfinished
     manifest = bundle.manifest
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}

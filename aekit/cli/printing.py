@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from aekit.spec import ModelSpec
 
 
+BEGAN = time.monotonic()
+"""When the command began, about: this module is imported first."""
+
+
 def report_error(error: AekitError) -> int:
     """Print the error as one line and return the exit status, 1."""
     with contextlib.suppress(OSError):
         print(f"aekit: {error}", file=sys.stderr)
     return 1
+
+
+def phase(what: str) -> None:
+    """Tell a person at a terminal what begins. Nobody else needs it."""
+    if sys.stderr.isatty():
+        note(f"{what} …")
 
 
 def note(text: str) -> None:

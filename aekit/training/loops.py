@@ -19,6 +19,9 @@ from aekit.training.networks.factory import Start
 from aekit.training.pictures import PictureData
 from aekit.training.reproducible import flushed_denormals
 
+END_SECONDS = 0.5
+"""Seconds that a run takes after its last step: it writes its files, and the process ends."""
+
 
 class Loop(Protocol):
     """What the trainer needs of a loop. TrainLoop implements it for vector codes, GridLoop for grid codes."""
@@ -67,10 +70,11 @@ def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int,
 def steps_within(
     seconds: float, config: TrainConfig, data: TrainingData | PictureData, device: str, start: Start | None
 ) -> int:
-    """Return how many steps a run can do in this many seconds, including validation. Some steps are done to measure.
+    """Return how many steps a run can do within this many seconds from now, with validation and the files at its end.
 
-    Raises OptionError if the network can't have the config's sizes.
+    Some steps are done to measure. Raises OptionError if the network can't have the config's sizes.
     """
+    called = time.monotonic()
     measured = make_loop(config, data, device, start)
     batches = measured.batches()
     with flushed_denormals():
@@ -83,4 +87,6 @@ def steps_within(
         step = (time.monotonic() - began) / done
         began = time.monotonic()
         measured.validate()
-    return max(1, round(seconds / (step + (time.monotonic() - began) / measured.per_epoch)))
+    now = time.monotonic()
+    left = seconds - (now - called) - END_SECONDS - (now - began)  # the start is validated too
+    return max(1, round(left / (step + (now - began) / measured.per_epoch)))

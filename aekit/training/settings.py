@@ -22,7 +22,15 @@ MAX_FILE_BYTES = 2**20
 """Largest settings file accepted, in bytes."""
 MAX_BUDGET = 30 * 86400.0
 """Longest budget accepted, in seconds: 30 days."""
-SETTINGS = (*(field.name for field in fields(TrainConfig)), "purpose", "size", "max_side", "gray", "budget")
+SETTINGS = (
+    *(field.name for field in fields(TrainConfig)),
+    "purpose",
+    "size",
+    "max_side",
+    "gray",
+    "budget",
+    "max_model_size",
+)
 """Every name that a settings file or `aekit.train` accepts."""
 _LENGTH = ("epochs", "steps", "budget")
 """Settings that give the length of a run. Only one of them may be given."""
@@ -36,6 +44,9 @@ _OF_NETWORKS = ("preset", "hidden", "code_dim", "squash", "init", "optimizer", "
                 "augment", "precision", "batch_size", "steps", "size", "max_side")  # fmt: skip
 """Settings that mean something else for vector codes than for grid codes."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_BYTES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+MODEL_SIZE = 50 * 10**6
+"""Default of the largest size of a graph, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ class NewRun:
     """Longest side in pixels that pictures of any size are shrunk to; None leaves them as they are."""
     one_length: bool = False
     """Whether the purpose needs codes of one length, that is vector codes."""
+    max_model_size: int = MODEL_SIZE
+    """Largest size of each graph, in bytes."""
     chosen: dict[str, Any] = field(default_factory=dict)
     """The config's settings that the user or the file gave."""
 
@@ -83,6 +96,7 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
     if file is not None:
         chosen = {**_without_replaced(read_settings(file), chosen), **chosen}
     size, gray, budget = parse_size(chosen.pop("size", None)), chosen.pop("gray", None), chosen.pop("budget", None)
+    most = parse_bytes(chosen.pop("max_model_size", MODEL_SIZE))
     if gray is not None and not isinstance(gray, bool):
         raise OptionError("gray", expected="true or false", found=repr(gray)[:80])
     for other in ("epochs", "steps"):
@@ -107,7 +121,7 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
         expected = "vector codes, which have one length"
         fix = "give --size in place of what asks for pictures of any size: --network, --preset or --max-side"
         raise OptionError(f"--for {purpose}", expected=expected, found="grid codes", fix=fix)
-    return NewRun(config, size, channels, seconds, max_side, one_length, chosen)
+    return NewRun(config, size, channels, seconds, max_side, one_length, most, chosen)
 
 
 def _with_recipe(preset: object, purpose: object, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -174,16 +188,24 @@ def parse_budget(value: object) -> float | None:
     return seconds
 
 
+def parse_bytes(value: object) -> int:
+    """Bytes from a number or a text such as 50MB or 1GB. Raises OptionError for anything else."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?) ?([kmg]?b)?", str(value).lower())
+    if match is None or isinstance(value, bool) or not float(match[1]):
+        raise OptionError("--max-model-size", expected="a size such as 50MB or 1GB", found=repr(value)[:80])
+    return round(float(match[1]) * _BYTES.get(match[2] or "", 1))
+
+
 def parse_size(value: object) -> tuple[int, int] | None:
-    """(height, width) from a pair or from HEIGHTxWIDTH. Raises OptionError for anything else."""
+    """(height, width) from a pair, from HEIGHTxWIDTH, or from one number for both. Raises OptionError for others."""
     if value is None:
         return None
     if isinstance(value, list | tuple):
         value = "x".join(map(str, value))
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(value))
-    if match is None:
-        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32", found=repr(value)[:80])
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(value))
+    if match is None or isinstance(value, bool):
+        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32, or 32", found=repr(value)[:80])
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _of_run(values: Any, where: str) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_a_lower_lambda_gives_smaller_codes_and_larger_errors(
     tmp_path: Path, digits: TrainingData, principal: Pca
 ) -> None:
     runs = [new_run(tmp_path / text, digits, {"lambda": text}, epochs=6) for text in ("3e-5", "5e-4")]
-    figures = [train(run, digits, principal=principal).validation for run in runs]
+    figures = [train(run, digits, principal=principal).kept.validation for run in runs]
     assert figures[0]["bytes"] < 0.5 * figures[1]["bytes"]
     assert figures[0]["mse"] > 1.5 * figures[1]["mse"]
 
@@ -210,7 +210,7 @@ def test_codes_take_the_bytes_asked_for_and_are_the_grid_of_training(
     tmp_path: Path, digits: TrainingData, principal: Pca
 ) -> None:
     run = new_run(tmp_path / "run", digits, {"bytes": "6"})
-    last = train(run, digits, principal=principal)
+    last = train(run, digits, principal=principal).kept
     assert last.validation["bytes"] == pytest.approx(6, rel=0.08)
     bundle = export_run(run, digits, tmp_path / "model")
     codec = Codec.load(bundle.path, "cpu", 1)
@@ -256,7 +256,7 @@ def test_it_trains_every_network_on_colour_images(tmp_path: Path, network: str, 
     hidden = {"residual": (16,), "mlp": (32,), "conv": (8,)}[network]
     settings = {"network": network, "hidden": hidden, "code_dim": 12, "batch_size": 32, "precision": precision}
     run = new_run(tmp_path / "run", data, {"lambda": "0.001"}, **settings)
-    last = train(run, data, principal=fit_principal(run.config, data))
+    last = train(run, data, principal=fit_principal(run.config, data)).kept
     assert last.validation["bytes"] < 12 and last.validation["mse"] < float(data.validation.std() / 255) ** 2
     assert last.validation["loss"] == pytest.approx(
         8 * last.validation["bytes"] / 120 + 0.001 * 255**2 * last.validation["mse"], rel=1e-3

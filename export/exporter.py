@@ -107,8 +107,8 @@ def export_run(
         say("building the graphs")
         folders = {"fp32": scratch / "fp32"}
         codec = _write(folders["fp32"], "fp32", fp32_graphs(folded, units, spec, rounding), spec, model_id)
-        del folded
-        gc.collect()
+        for tensor in (*folded.parameters(), *folded.buffers()):
+            tensor.data = tensor.new_empty(0)  # torch's exporter keeps a reference to each of them
         say("comparing the graphs with torch")
         network = load_network(run)
         torch_graphs = EncoderGraph(network, units, rounding), DecoderGraph(network, units)
@@ -229,7 +229,7 @@ def _write(
     for role, model in models:
         finish_graph(model, graph_file(place, role), spec, model_id, variant)
         del model
-        gc.collect()  # torch's exporter leaves copies of the weights in cycles of references
+        gc.collect()  # torch's exporter leaves the graph in cycles of references
     write_manifest(place, ROLES, spec, model_id, variant, {})
     return Codec.load(place, provider="cpu")
 

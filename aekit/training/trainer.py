@@ -192,9 +192,15 @@ class _Recorder:
         return -(-self.best_step // self.loop.per_epoch)
 
     def is_exhausted(self) -> bool:
-        """Return whether validation has not improved over the last part of the run, the loop's patience."""
+        """Return whether validation has not improved over the last part of the run, the loop's patience.
+
+        A run that is not yet better than its start goes on.
+        """
         validated = min(len(self.epochs) * self.loop.per_epoch, self.loop.total)
-        return bool(self.loop.config.ema) and validated - self.best_step > self.loop.patience * self.loop.total
+        return (
+            bool(self.loop.config.ema and self.best_step)
+            and validated - self.best_step > self.loop.patience * self.loop.total
+        )
 
     def end_costs(self, costs: list[Tensor]) -> None:
         self.cost_sum += float(torch.stack(costs).cpu().double().sum())

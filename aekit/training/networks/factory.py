@@ -144,5 +144,7 @@ def within_size(config: TrainConfig, geometry: Geometry | GridGeometry, most: in
 
 
 def in_megabytes(size: int) -> str:
-    """Return bytes as megabytes, such as 6.0 MB."""
+    """Return bytes as megabytes, such as 6.0 MB, or kilobytes if they are few."""
+    if size < 10**5:
+        return f"{size / 1e3:,.0f} kB"
     return f"{size / 1e6:,.1f} MB" if size < 99.95e6 else f"{size / 1e6:,.0f} MB"

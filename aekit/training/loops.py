@@ -70,9 +70,11 @@ def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int,
 def steps_within(
     seconds: float, config: TrainConfig, data: TrainingData | PictureData, device: str, start: Start | None
 ) -> int:
-    """Return how many steps a run can do within this many seconds from now, with validation and the files at its end.
+    """Return how many steps fit into this many seconds from now. Some steps are done to measure.
 
-    Some steps are done to measure. Raises OptionError if the network can't have the config's sizes.
+    Validation is left out: the trainer measures it, and adjusts the number.
+
+    Raises OptionError if the network can't have the config's sizes.
     """
     called = time.monotonic()
     measured = make_loop(config, data, device, start)
@@ -85,8 +87,5 @@ def steps_within(
             float(measured.train_step(batches[done % len(batches)]))  # float() waits for the GPU
             done += 1
         step = (time.monotonic() - began) / done
-        began = time.monotonic()
-        measured.validate()
-    now = time.monotonic()
-    left = seconds - (now - called) - END_SECONDS - (now - began)  # the start is validated too
-    return max(1, round(left / (step + (now - began) / measured.per_epoch)))
+    left = seconds - (time.monotonic() - called) - END_SECONDS
+    return max(1, round(left / step))

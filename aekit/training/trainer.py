@@ -113,6 +113,8 @@ class _Recorder:
         self.cost_sum, self.seconds = 0.0, 0.0
         self.best, self.best_step = math.inf, 0
         self.start: dict[str, float] = {}
+        self.validating = 0.0
+        """Seconds that the last validation took."""
         self.best_weights: dict[str, Tensor] | None = None
         """The best weights so far; None once they are in their file."""
         self.saved = time.monotonic()
@@ -126,14 +128,17 @@ class _Recorder:
     ) -> Outcome:
         loop, began = self.loop, time.monotonic() - self.seconds
         if not loop.step:
+            left = math.inf if deadline is None else deadline - time.monotonic()
             self.measure_start()
+            if deadline is not None:
+                self.adjust_length(deadline, left / loop.total + self.validating / loop.per_epoch)
         while loop.step < loop.total and not self.is_exhausted():
             epoch_began, costs = time.monotonic(), []
             batches = loop.batches()
             for batch in batches:
                 costs.append(loop.train_step(batch))
                 on_step(loop.step)
-                if deadline is not None and time.monotonic() > deadline:
+                if deadline is not None and time.monotonic() > deadline - self.validating:
                     loop.total = loop.step
                     break
                 if stop.is_set() and len(costs) < len(batches):
@@ -162,7 +167,7 @@ class _Recorder:
 
     def measure_start(self) -> None:
         """Validate the network as it is before the first step. With averaging, its weights are the first to be kept."""
-        self.start = self.loop.validate()
+        self.start = self.validated()
         criterion = self.start[self.headline]
         if self.loop.config.ema and math.isfinite(criterion):
             self.best, self.best_weights = criterion, self.copied_weights()
@@ -173,9 +178,17 @@ class _Recorder:
         Small differences are left: the learning rate follows the share of the run that is done.
         """
         loop = self.loop
-        total = loop.step + max(0, round((deadline - time.monotonic()) / seconds))
+        steps = round((deadline - self.validating - time.monotonic()) / seconds)
+        total = loop.step + max(steps, 0 if loop.step else 1)
         if abs(total - loop.total) > _MOST_OFF * loop.total:
             loop.total = total
+
+    def validated(self) -> dict[str, float]:
+        """Return the loop's figures, and keep the time that they took."""
+        began = time.monotonic()
+        figures = self.loop.validate()
+        self.validating = time.monotonic() - began
+        return figures
 
     @property
     def headline(self) -> str:
@@ -211,7 +224,7 @@ class _Recorder:
         number = -(-loop.step // loop.per_epoch)
         cost = self.cost_sum / (loop.step - (number - 1) * loop.per_epoch)
         self.cost_sum = 0.0
-        figures = loop.validate()
+        figures = self.validated()
         criterion = figures[self.headline]
         if not (math.isfinite(cost) and math.isfinite(criterion)):
             self.run.write_metrics(self.epochs)

@@ -55,7 +55,7 @@ app = typer.Typer(
     name="aekit",
     cls=_Commands,
     help="Train a small autoencoder on your own images, export it as two ONNX graphs, run it anywhere.\n\n"
-    "The whole job: aekit train, aekit export, aekit compress images/ --out codes.npy, aekit reconstruct codes.npy.\n\n"
+    "The whole job: aekit train, aekit export, aekit compress images/ --out codes.aek, aekit reconstruct codes.aek.\n\n"
     "Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some inputs were skipped, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,  # makes --help 8 to 12 ms slower (of 150 ms on a busy machine)

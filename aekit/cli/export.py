@@ -75,6 +75,8 @@ def export(
         lines.append(f"entropy model: {entropy_model}")
     if work := kmac_in_words(manifest):
         lines.append(work)
+    at = "" if out == Path("model") else f" --model {out}"
+    lines.append(f"next: aekit compress images/ --out codes.aek{at}, or aekit evaluate{at}")
     if unfinished:
         note(f"warning: {done.run} {unfinished}: these are its best weights so far")
     # The distributions of latents and codes are long base64 texts, of no use to a reader.

@@ -32,8 +32,8 @@ def plan_lines(plan: "Plan") -> list[str]:
         remedy = "; --size or --code-dim choose vector codes" if plan.chosen_for else ""
         lines.append(
             f"{sizes}network {plan.config.network} with objective {plan.config.objective}, {plan.config.code_dim} "
-            f"channels at stride {plan.geometry.stride}, {plan.kmac[0]:.1f} kMAC a pixel to encode, "
-            f"{plan.kmac[1]:.1f} to decode{remedy}"
+            f"channels at stride {plan.geometry.stride}, {plan.kmac[0]:.1f} thousand multiplications a pixel "
+            f"to encode, {plan.kmac[1]:.1f} to decode{remedy}"
         )
     lines.append(
         f"{plan.run}: {counted(plan.train_images, 'image')} of {plan.geometry} to learn from, "
@@ -53,8 +53,9 @@ def plan_lines(plan: "Plan") -> list[str]:
     lines += plan.remarks
     if plan.validation_images < _FEW:
         lines.append(
-            f"warning: {counted(plan.validation_images, 'held-out image')} give only a rough error, and it picks the "
-            f"weights to keep; {10 * _FEW} images or more give at least {_FEW}"
+            f"warning: {counted(plan.validation_images, 'held-out image')} "
+            f"give{'s' if plan.validation_images == 1 else ''} only a rough error, and it picks the weights to keep; "
+            f"{10 * _FEW} images or more give at least {_FEW}"
         )
     return lines
 

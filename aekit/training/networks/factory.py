@@ -83,7 +83,8 @@ def graph_bytes(config: TrainConfig, geometry: Geometry | GridGeometry) -> dict[
         else:
             outputs = objective.encoder_outputs(config.code_dim)
             halves = NETWORKS[config.network].load()(config, geometry, outputs, None)
-        exported = Autoencoder(*halves, objective).folded()
+        encoder, decoder = halves
+        exported = Autoencoder(encoder, decoder, objective).folded()
     return {"encoder": _weight_bytes(exported.encoder), "decoder": _weight_bytes(exported.decoder)}
 
 

@@ -66,7 +66,8 @@ def test_compress_reconstruct_and_info_with_json(aekit: Run, pictures: Path, tmp
 def test_without_json_it_says_what_lies_where_and_what_ran(tmp_path: Path, pictures: Path) -> None:
     status, said = invoke("compress", pictures, "--out", tmp_path / "codes.npy", "--model", TINY)
     assert status == 0
-    assert f"12 codes -> {tmp_path / 'codes.npy'} (320 bytes, 26.7 an image)" in said
+    index = (tmp_path / "codes.jsonl").stat().st_size
+    assert f"{tmp_path / 'codes.npy'} (320 bytes, 26.7 an image; its index codes.jsonl {index:,} bytes)" in said
     assert said.endswith("images/s on cpu\n")
     for path, wanted in ((tmp_path / "codes.npy", "12 codes of 4 float32"), (TINY, "fp32, 16x16 gray, 4 numbers")):
         status, said = invoke("info", path)
@@ -159,7 +160,7 @@ def test_what_a_model_says_of_itself_never_reaches_the_terminal_raw(model: Path)
     rewrite(model, made_by="\x1b[2J\nforged: line", **{"odd\x07": 1})
     status, said = invoke("info", model)
     assert status == 0
-    assert r"made_by: \x1b[2J\nforged: line" in said and r"odd\x07: 1" in said
+    assert r"made by: \x1b[2J\nforged: line" in said and r"odd\x07: 1" in said
     assert said.replace("\n", "").isprintable()
 
 

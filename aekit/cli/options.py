@@ -91,8 +91,8 @@ class JobRequest:
 
     def codec(self) -> "Codec":
         """Open the model. Raises BundleError or SpecError if the folder is not a sound model."""
+        from aekit.cores import cores
         from aekit.model.codec import Codec
-        from aekit.workers import cores
 
         return Codec.load(self.model, self.provider, self.threads, parallel_batches=self.threads or cores())
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from aekit._version import __version__
+from aekit.cores import cores
 from aekit.images.picture_array import ArrayWriter
 from aekit.images.picture_files import FolderWriter, name_of, write_files
 from aekit.images.picture_output import MARKER, PictureOutput
@@ -17,7 +18,7 @@ from aekit.images.picture_writer import PictureWriter
 from aekit.outputs.journal import Journal
 from aekit.outputs.staging import open_part, staged_file, staged_folder
 from aekit.spec import Geometry, GridGeometry
-from aekit.workers import HERE, Plan, cores, pool, worth
+from aekit.workers import HERE, Plan, pool, worth
 
 _FILE_COST, _PIXEL_COST = 50e-6, 20e-9
 """Time in seconds to write a PNG file: per file, and per byte of its pixels."""

@@ -18,12 +18,14 @@ from aekit.training.networks.blocks import BlockStatistics
 from aekit.training.networks.factory import Start
 from aekit.training.pictures import PictureData
 from aekit.training.reproducible import flushed_denormals
+from aekit.training.team import Team
 
 
 class Loop(Protocol):
     """What the trainer needs of a loop. TrainLoop implements it for vector codes, GridLoop for grid codes."""
 
     patience: float
+    team: Team
     config: TrainConfig
     network: Autoencoder
     averaged: Autoencoder
@@ -50,9 +52,9 @@ def make_loop(config: TrainConfig, data: TrainingData | PictureData, device: str
     """Make the loop of a run. `start` is what the network starts from; None if weights will be loaded."""
     if isinstance(data, PictureData):
         assert start is None or isinstance(start, BlockStatistics)
-        return GridLoop(config, data, device, start)
+        return GridLoop(config, data, device, start, Team.of_device(device))
     assert start is None or isinstance(start, Pca)
-    return TrainLoop(config, data, device, start)
+    return TrainLoop(config, data, device, start, Team.of_device(device))
 
 
 def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int, int]:
@@ -73,7 +75,7 @@ def steps_within(
     """
     measured = make_loop(config, data, device, start)
     batches = measured.batches()
-    with flushed_denormals():
+    with flushed_denormals(), measured.team.at_work():
         for batch in batches[:3]:  # the first steps are slower: they allocate memory and choose kernels
             measured.train_step(batch)
         began, done = time.monotonic(), 0

@@ -122,7 +122,12 @@ def _laid_out(gradient: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def _begin() -> None:
-    """Prepare a thread: torch has this setting for each thread apart."""
+    """Prepare a thread: torch has these settings for each thread apart.
+
+    A new thread has torch's own number of threads only from its first operation that asks for it; a product of matrices
+    may come before and divide its sums otherwise.
+    """
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
 

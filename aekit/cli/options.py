@@ -42,10 +42,12 @@ WorkersOption = Annotated[
         max=MAX_WORKERS,
     ),
 ]
-SourceArgument = Annotated[
-    str,
-    typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
-]
+IMAGES_HELP = (
+    "a folder (read with its subfolders), image files, a quoted pattern such as 'a/**/*.png', or @LIST, a text file "
+    "with one path on each line. Several of these are read together. Or an .npy, .npz or idx file, or a named set."
+)
+"""Help on what can be given as the source of images."""
+SourceArgument = Annotated[list[str], typer.Argument(help=f"Images: {IMAGES_HELP}")]
 OnErrorOption = Annotated[
     str, typer.Option(help="Policy for unreadable images: skip lists them and continues (exit status 3), fail stops.")
 ]

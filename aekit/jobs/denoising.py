@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aekit.errors import OptionError
+from aekit.images.apart import check_apart_from
 from aekit.images.picture_names import numbered, png_paths
 from aekit.images.picture_writer import Batch
 from aekit.images.reading import reading
@@ -17,7 +18,6 @@ from aekit.jobs.options import JobOptions
 from aekit.jobs.pictures import pictures_to_write, writing_pictures
 from aekit.model.codec import Codec
 from aekit.outputs.marks import Step
-from aekit.outputs.places import check_apart
 
 
 def denoise(
@@ -40,10 +40,9 @@ def denoise(
     can't be run; WorkerError if a process dies twice on the same files.
     """
     output = pictures_to_write(out)
-    read = Path(source.name)
-    check_apart(out, read, codec.bundle.path, scanned=None if output.is_array else read)
+    check_apart_from(source, out, codec.bundle.path, pictures=not output.is_array)
     if original_size and (output.is_array or source.paths is None):
-        raise OptionError("--original-size", expected="a folder of images and a folder as --out")
+        raise OptionError("--original-size", expected="image files and a folder as --out")
     job, inputs = Job("denoise", codec, out, options), len(source)
     names = numbered(inputs) if source.paths is None else png_paths(source.paths)
     facts: dict[str, object] = {"the source": state_of(source)}

@@ -92,6 +92,8 @@ class CodeFormat:
         return wanted
 
 
+MESSAGE_SUFFIX = ".aem"
+"""Suffix of a file that holds one message. Messages are no code format: each is an output of its own."""
 FORMATS = (
     CodeFormat(
         ".npy",

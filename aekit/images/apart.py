@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aekit.errors import OutputError
-from aekit.images.sources import FolderSource, Source
+from aekit.images.sources import FileTree, Source
 from aekit.outputs.places import check_apart, write_errors
 
 
-def check_apart_from(source: Source, outs: Path | Sequence[Path], *others: Path, pictures: bool) -> None:
+def check_apart_from(source: Source | FileTree, outs: Path | Sequence[Path], *others: Path, pictures: bool) -> None:
     """Raise OutputError if an output would replace images of the source, or one of the `others` that the job reads.
 
     `pictures` says that the job writes pictures. Then no output may lie in a folder that was searched for images,
     either: the next job would read the pictures too.
     """
-    if not isinstance(source, FolderSource):
+    if not isinstance(source, FileTree):
         check_apart(outs, Path(source.name), *others)
         return
     check_apart(outs, *source.searched, *others, searched=source.searched if pictures else ())

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from aekit.errors import SourceError, reason
@@ -45,23 +45,30 @@ def find_images(folder: Path) -> list[str]:
 
     Raises SourceError if the folder is missing, can't be read, or holds no image.
     """
+    return find_files(folder, "images", SUFFIXES)
+
+
+def find_files(folder: Path, what: str, suffixes: Collection[str]) -> list[str]:
+    """Return the paths of the files below `folder` that have one of the suffixes, as `find_images` does for images.
+
+    `what` names them in errors. Raises SourceError if the folder is missing, can't be read, or holds no such file.
+    """
     if (found := kind_of(folder)) != FOLDER:
-        raise SourceError(str(folder), expected="a folder of images", found=found)
-    paths = sorted(images_below(str(folder)))
+        raise SourceError(str(folder), expected=f"a folder of {what}", found=found)
+    paths = sorted(images_below(str(folder), suffixes))
     if not paths:
-        kinds = " ".join(sorted(SUFFIXES))
-        raise SourceError(str(folder), expected=f"images ({kinds}) in it or below", found="none")
+        raise SourceError(str(folder), expected=f"{what} ({' '.join(sorted(suffixes))}) in it or below", found="none")
     return paths
 
 
-def images_below(folder: str) -> Iterator[str]:
+def images_below(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[str]:
     """Yield the paths of the image files below `folder`, relative to it, as `find_images` finds them, unsorted.
 
-    Raises SourceError if a folder can't be read.
+    Files of other `suffixes`, in lower case, are found likewise. Raises SourceError if a folder can't be read.
     """
     for prefix, entries in _walk(folder):
         for entry in entries:
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES and (_is(entry, FILE) or _is_lost(entry)):
+            if os.path.splitext(entry.name)[1].lower() in suffixes and (_is(entry, FILE) or _is_lost(entry)):
                 yield prefix + entry.name
 
 

@@ -58,24 +58,30 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """Image files below a folder, all or some, in the order of their sorted paths."""
+class FileTree:
+    """Files below a folder, all or some, in the order of their sorted paths."""
 
     root: Path
     """The folder that the paths are relative to."""
     paths: tuple[str, ...]
     """With forward slashes."""
     searched: tuple[Path, ...] = ()
-    """Folders that were searched for images. Files that are named one by one need no search."""
+    """Folders that were searched for files. Files that are named one by one need no search."""
     given: str = ""
     """What the user named, if it is not the folder."""
 
     @property
     def name(self) -> str:
+        """What the user named."""
         return self.given or str(self.root)
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+@dataclass(frozen=True)
+class FolderSource(FileTree):
+    """Image files below a folder."""
 
     def read(self, start: int, stop: int, geometry: Geometry | GridGeometry) -> ImageBlock:
         return read_files(self.root, self.paths[start:stop], geometry)

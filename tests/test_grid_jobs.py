@@ -14,6 +14,7 @@ from PIL import Image
 import aekit.images.reading
 from aekit import jobs
 from aekit.codes.files import open_codes
+from aekit.codes.message_files import open_messages
 from aekit.errors import CodesError, ModelMismatch, OptionError
 from aekit.images.decode import Pixels, picture_for_grid
 from aekit.images.reading import plan_reading, reading
@@ -212,7 +213,7 @@ def test_bytes_do_not_depend_on_workers_batches_or_threads(
         [(0, 256, 2**24, 1), (2, 5, 2500, 2), (0, 1, 2**24, 1), (0, 16, 900, 2)]
     ):
         monkeypatch.setattr(aekit.images.reading, "BLOCK_PIXELS", pixels)
-        monkeypatch.setattr("aekit.images.picture_files._MOST_SENT", pixels)  # larger ones are not sent to processes
+        monkeypatch.setattr("aekit.images.folder_writer._MOST_SENT", pixels)  # larger ones are not sent to processes
         codec, folder = Codec.load(shared_grid_model, "cpu", 2, runs), tmp_path / str(number)
         options = JobOptions(workers=workers, batch_size=batch)
         jobs.compress(mixed, folder / "codes.aek", codec, options)
@@ -347,7 +348,15 @@ def _denoise(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) 
     return jobs.denoise(mixed, out / "clean", codec, options)
 
 
-@pytest.mark.parametrize("job", [_compress, _back, _array, _denoise])
+def _messages(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) -> Summary:
+    return jobs.compress_to_messages(mixed, out / "sent", codec, options)
+
+
+def _unpack(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) -> Summary:
+    return jobs.reconstruct_messages(open_messages(mixed.root.parent / "sent"), out / "back", codec, options)
+
+
+@pytest.mark.parametrize("job", [_compress, _back, _array, _denoise, _messages, _unpack])
 def test_a_job_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
     mixed: FolderSource,
     tmp_path: Path,
@@ -357,7 +366,12 @@ def test_a_job_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(aekit.images.reading, "BLOCK_PIXELS", 1000)
     monkeypatch.setattr("aekit.codes.archive.grid_blocks.BLOCK_NUMBERS", 300)
+    monkeypatch.setattr("aekit.codes.message_files.BLOCK_PIXELS", 1000)
     jobs.compress(mixed, tmp_path / "all.aek", grid_codec)
+    if job is _unpack:
+        jobs.compress_to_messages(mixed, tmp_path / "sent", grid_codec)
+        for name in ("a/004.aem", "one.aem"):
+            (tmp_path / "sent" / name).write_bytes(b"no message")
     seen: list[int] = []
     job(mixed, tmp_path / "whole", grid_codec, JobOptions(batch_size=3, workers=0, progress=seen.append))
     stops = seen[:-1]

@@ -44,7 +44,7 @@ class CodeBlock:
     codes: Codes | GridCodes
     """The codes of those that could be read: uint8 [k, D], or k grid codes."""
     records: tuple[Record, ...]
-    """A record of each message, in order, with the size of its picture."""
+    """A record of each message, in order."""
 
 
 def open_messages(path: Path) -> FileTree:
@@ -65,12 +65,15 @@ def seconds_of(count: int, codec: Codec) -> float:
 def write_messages(messages: Messages, folder: Path, piece: Piece) -> FilesWritten:
     """Write the messages of a piece of codes below `folder`. This is what a process does with one piece.
 
-    The records give the path of each message, and the size of its picture. A piece already written is returned.
+    The records give the path of each message. A piece already written is returned.
     """
     if isinstance(piece, FilesWritten):
         return piece
     codes, records = piece
-    files = (messages.pack_code(code, (each.height, each.width)) for code, each in zip(codes, records, strict=True))
+    parts: Iterable[Any] = (
+        codes if isinstance(codes, np.ndarray) else (codes[row : row + 1] for row in range(len(codes)))
+    )
+    files = map(messages.pack_code, parts)
     return write_each(folder, files, records)
 
 
@@ -96,7 +99,7 @@ def reading_messages(
 
 
 _Read = tuple[Record, Any]
-"""A record, and the code of the message or None."""
+"""A record, and the code of the message or None: uint8 [D], or GridCodes of one picture."""
 
 
 def _read(root: Path, messages: Messages, paths: Iterable[str]) -> list[_Read]:
@@ -106,11 +109,13 @@ def _read(root: Path, messages: Messages, paths: Iterable[str]) -> list[_Read]:
 def _read_one(root: Path, messages: Messages, path: str) -> _Read:
     try:
         data = read_regular(Path(os.path.join(root, path)), MAX_MESSAGE_BYTES)
-        code, (height, width) = messages.unpack_code(data)
+        code = messages.unpack_code(data)
     except AekitError as error:
-        return Record(path, error=str(error)), None
+        where = "" if str(error).startswith("a message") else "a damaged message: "  # the coder knows of no message
+        return Record(path, error=f"{where}{error}"), None
     except (OSError, ValueError) as error:
         return Record(path, error=system_reason(error)), None
+    height, width = code.sizes[0] if isinstance(code, GridCodes) else (0, 0)
     if height * width > MAX_PIXELS:
         return Record(path, error=f"a picture of {width}x{height} pixels, more than {MAX_PIXELS:,}"), None
     return Record(path, width, height), code
@@ -134,8 +139,7 @@ def _blocks(read: Iterator[list[_Read]], codec: Codec, batch: int, first: int) -
 
 def _block(taken: list[_Read], codec: Codec) -> CodeBlock:
     records = tuple(record for record, _ in taken)
-    codes = tuple(code for _, code in taken if code is not None)
+    codes = [code for _, code in taken if code is not None]
     if codec.spec.is_grid:
-        sizes = tuple((record.height, record.width) for record in records if not record.error)
-        return CodeBlock(GridCodes(codes, sizes), records)
+        return CodeBlock(GridCodes.joined(codes), records)
     return CodeBlock(np.stack(codes) if codes else np.empty((0, codec.spec.code_dim), np.uint8), records)

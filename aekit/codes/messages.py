@@ -24,7 +24,7 @@ from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch, ShapeError
 from aekit.images.decode import Pixels
 from aekit.model.codec import Codec
-from aekit.model.grids import GridCodes, Size
+from aekit.model.grids import GridCodes
 
 U8 = npt.NDArray[np.uint8]
 
@@ -94,27 +94,27 @@ class Messages:
         image = np.asarray(image)
         if not self._codec.spec.is_grid:
             return self.pack_code(self._codec.encode(image[None], "uint8")[0])
-        codes = self._codec.encode([image], "uint8")
-        return self.pack_code(codes[0], codes.sizes[0])
+        return self.pack_code(self._codec.encode([image], "uint8"))
 
-    def pack_code(self, code: U8, size: Size = (0, 0)) -> bytes:
-        """Return the message of the code uint8 [D] of an image, or [h, w, K] of a picture of `size`, (height, width).
+    def pack_code(self, code: U8 | GridCodes) -> bytes:
+        """Return the message of a code: uint8 [D], or GridCodes of one picture, uint8 too.
 
         Raises ShapeError if the picture is too large for a message.
         """
-        if not self._codec.spec.is_grid:
+        if not isinstance(code, GridCodes):
             head = bytes([_VERSION << 4]) + self.mark
             return head + encode(code[None], self._tables.tables) + _check(head, code)
-        if code.size > MAX_SYMBOLS:
+        codes = code
+        if codes[0].size > MAX_SYMBOLS:
             expected = f"a code of at most {MAX_SYMBOLS:,} numbers"
-            raise ShapeError("a message", expected=expected, found=f"{code.size:,}", fix="write an archive instead")
-        (height, width), coder = size, self._coders.best
+            raise ShapeError("a message", expected=expected, found=f"{codes[0].size:,}", fix="write an archive instead")
+        (height, width), coder = codes.sizes[0], self._coders.best
         is_large = max(height, width) >= _SMALL_SIDE
-        sides = (
+        size = (
             (width << 16 | height).to_bytes(4, "little") if is_large else (width << 12 | height).to_bytes(3, "little")
         )
-        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self.mark + sides
-        return head + coder.encode([code]) + _check(head, code)
+        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self.mark + size
+        return head + coder.encode([codes[0]]) + _check(head, codes[0])
 
     def unpack(self, message: bytes) -> Pixels:
         """Decode a message to an image uint8 [H, W, C].
@@ -122,13 +122,11 @@ class Messages:
         Raises CodesError for a message that is damaged, cut short or of a newer aekit, ModelMismatch for the message of
         another model. BundleError and ProviderError are as in Codec.decode.
         """
-        code, size = self.unpack_code(message)
-        if not self._codec.spec.is_grid:
-            return self._codec.decode(code[None])[0]
-        return self._codec.decode(GridCodes((code,), (size,)))[0]
+        code = self.unpack_code(message)
+        return self._codec.decode(code if isinstance(code, GridCodes) else code[None])[0]
 
-    def unpack_code(self, message: bytes) -> tuple[U8, Size]:
-        """Return the code in a message, uint8 [D] or [h, w, K], and the size of its picture, (height, width) in pixels.
+    def unpack_code(self, message: bytes) -> U8 | GridCodes:
+        """Return the code in a message: uint8 [D], or GridCodes of one picture.
 
         Raises CodesError and ModelMismatch as `unpack` does.
         """
@@ -145,7 +143,7 @@ class Messages:
         if not self._codec.spec.is_grid:
             code = decode(body, 1, self._tables.tables)[0]
             _verify(head, code, check)
-            return code, (self._codec.spec.fixed.height, self._codec.spec.fixed.width)
+            return code
         large, mode = bool(head[0] & _LARGE), head[0] & (_LARGE - 1)
         size = body[: 4 if large else 3]
         bits, head, body = (16 if large else 12), head + size, body[len(size) :]
@@ -155,7 +153,7 @@ class Messages:
             raise CodesError(where, expected="the size of a picture", found=f"{width}x{height} pixels")
         (code,) = self._coders.of_mode(mode, where).decode(body, [shape])
         _verify(head, code, check)
-        return code, (height, width)
+        return GridCodes((code,), ((height, width),))
 
 
 def _check(head: bytes, code: U8) -> bytes:

@@ -33,7 +33,7 @@ class FilesWritten:
     """The CRC-32 of each, packed."""
 
 
-Piece = tuple[Pixels | list[Pixels], Sequence[Record]] | FilesWritten
+Piece = tuple[Pixels | Sequence[Pixels], Sequence[Record]] | FilesWritten
 """Images, uint8 [k, H, W, C] or k pictures uint8 [H, W, C], with the path and size of each; or codes in their place. Or
 files that are written already."""
 Write = Callable[[Piece], FilesWritten]
@@ -94,7 +94,7 @@ class FolderWriter(PictureWriter):
                 yield self._write(piece) if is_large else piece
 
 
-def _cuts(images: Pixels | list[Pixels]) -> Iterator[slice]:
+def _cuts(images: Pixels | Sequence[Pixels]) -> Iterator[slice]:
     """Divide images into pieces of at most _PIECE_BYTES, or one image."""
     if isinstance(images, np.ndarray):
         most = max(_PIECE_BYTES // images[0].size, 1) if len(images) else 1

@@ -27,7 +27,6 @@ from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
 from aekit.jobs.pictures import FilesOutput, picture_batches, pictures_to_write, writing_pictures
 from aekit.model.codec import Codec
-from aekit.model.grids import GridCodes
 from aekit.outputs.marks import Step
 
 
@@ -120,21 +119,12 @@ def _without_large(block: ImageBlock, codec: Codec) -> ImageBlock:
 def _encoded(
     blocks: Iterator[tuple[ImageBlock, Step]], codec: Codec, names: Sequence[str], first: int, options: JobOptions
 ) -> Iterator[Batch]:
-    """Yield the codes of each block, from input `first` on, with each message's path and the size of its picture."""
+    """Yield the codes of each block, from input `first` on, with the path of each message."""
     done = first
     for block, step in blocks:
-        codes = codec.encode(block.images, "uint8", options.batch_size)
+        codes = codec.encode(list(block.images) if codec.spec.is_grid else block.images, "uint8", options.batch_size)
         inputs = block.records or [Record("")] * len(codes)
         paths = [name for record, name in zip(inputs, names[done : step.inputs], strict=True) if not record.error]
-        if isinstance(codes, GridCodes):
-            sizes = codes.sizes
-            yield Batch(
-                list(codes.codes), [Record(path, *size[::-1]) for path, size in zip(paths, sizes, strict=True)], step
-            )
-        elif codec.spec.is_grid:  # an array of pictures of one size
-            height, width = block.images[0].shape[:2]
-            yield Batch(list(codes), [Record(path, width, height) for path in paths], step)
-        else:
-            yield Batch(codes, [Record(path) for path in paths], step)
+        yield Batch(codes, [Record(path) for path in paths], step)
         done = step.inputs
         options.progress(done)

@@ -12,8 +12,8 @@ from PIL import Image
 from test_grid_jobs import assert_same, pictures_in
 
 from aekit import Messages, jobs
-from aekit.codes.message_files import open_messages
-from aekit.errors import ImageError, OptionError, OutputError, OutputExists, SourceError, TooManyFailures
+from aekit.codes.message_files import describe_message, open_messages
+from aekit.errors import CodesError, ImageError, OptionError, OutputError, OutputExists, SourceError, TooManyFailures
 from aekit.images.sources import ArraySource, open_source
 from aekit.jobs import JobOptions, Summary
 from aekit.model.codec import Codec
@@ -99,6 +99,22 @@ def test_damaged_and_foreign_messages_are_skipped_and_listed(given: Path, tmp_pa
         path.unlink()
     with pytest.raises(SourceError, match=r"at least one readable image, found cut\.aem"):
         back(tmp_path / "sent", tmp_path / "x", grid_codec)
+
+
+def test_info_describes_a_message_and_decodes_it_with_its_model(tmp_path: Path, grid_codec: Codec) -> None:
+    path, model = tmp_path / "x.aem", grid_codec.bundle.path
+    data = Messages(grid_codec).pack(made_pictures(1)[0])
+    path.write_bytes(data)
+    known = describe_message(path, model)
+    assert (known.facts["width"], known.facts["height"]) == (33, 20)
+    assert "33x20 pixels" in known.lines[1]
+    for other in (TINY, tmp_path):
+        facts = describe_message(path, other).facts
+        assert facts == {name: known.facts[name] for name in ("path", "bytes", "entropy_coder", "model_mark")}
+    for damaged in (data[:-1], data[:4], b"\xff" + data[1:], None):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        with pytest.raises(CodesError, match=r"x\.aem: "):
+            describe_message(path, model)
 
 
 def test_a_picture_that_is_too_large_for_a_message_is_listed(

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from aekit.codes.formats import MESSAGE_SUFFIX
-from aekit.codes.messages import Messages
-from aekit.errors import AekitError, SourceError
+from aekit.codes.formats import MESSAGE_SUFFIX, Description
+from aekit.codes.messages import Messages, read_head
+from aekit.errors import AekitError, CodesError, SourceError
 from aekit.files import read_regular
 from aekit.images.folder_writer import FilesWritten, Piece, write_each
 from aekit.images.opening import MAX_PIXELS
@@ -25,6 +25,7 @@ from aekit.images.paths import FILE, FOLDER, find_files, kind_of, system_reason
 from aekit.images.reading import BLOCK_PIXELS
 from aekit.images.records import Record
 from aekit.images.sources import FileTree
+from aekit.model.bundle import MANIFEST
 from aekit.model.codec import Codec, Codes
 from aekit.model.grids import GridCodes
 from aekit.workers import HERE, Plan, cores, pool, worth
@@ -55,6 +56,34 @@ def open_messages(path: Path) -> FileTree:
     if kind != FOLDER:
         raise SourceError(str(path), expected=f"a message, NAME{MESSAGE_SUFFIX}, or a folder of messages", found=kind)
     return FileTree(path, tuple(find_files(path, "messages", (MESSAGE_SUFFIX,))), (path,))
+
+
+def describe_message(path: Path, model: Path) -> Description:
+    """Describe a message, and, if the model folder `model` made it, its picture. No graph is read.
+
+    Raises CodesError if the file is missing or is no message; for a message of this model also if it is damaged.
+    """
+    try:
+        data = read_regular(path, MAX_MESSAGE_BYTES)
+    except OSError as error:
+        raise CodesError(str(path), expected="a message", found=system_reason(error)) from error
+    try:
+        head = read_head(data)
+        codec = Codec.load(model) if (model / MANIFEST).exists() else None
+        messages = Messages(codec) if codec else None
+        code = messages.unpack_code(data) if messages and messages.mark.hex() == head.mark else None
+    except CodesError as error:
+        raise CodesError(f"{path}: {error}") from error
+    facts = {"path": str(path), "bytes": len(data), "entropy_coder": head.coder, "model_mark": head.mark}
+    first = f"{path}: a message of {len(data):,} bytes, coded with {head.coder}"
+    if code is None or codec is None:
+        made = f"another model than {model} made it" if codec else f"no model at {model}: --model names one"
+        return Description(facts, (first, f"  model mark {head.mark}; {made}"))
+    height, width = code.sizes[0] if isinstance(code, GridCodes) else codec.spec.fixed.shape[:2]
+    facts |= {"model_id": codec.model_id, "width": width, "height": height}
+    rate = f"{8 * len(data) / (width * height):.3f} bits a pixel"
+    made = f"  model mark {head.mark}, of the model {codec.model_id} in {model}"
+    return Description(facts, (first, f"  {width}x{height} pixels, {rate}, undamaged", made))
 
 
 def seconds_of(count: int, codec: Codec) -> float:

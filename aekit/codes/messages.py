@@ -39,31 +39,23 @@ _CODERS = {STATIC: "static tables", CONTEXT: "a context model"}
 
 @dataclass(frozen=True)
 class MessageHead:
-    """What the first bytes of a message say to a reader who does not have the model."""
+    """What a message says to a reader who does not have its model."""
 
-    version: int
     coder: str
     """The entropy coder, in words."""
     mark: str
     """The model's mark, in hexadecimal digits."""
-    width: int
-    """Width of the picture in pixels, if the model has grid codes; for vector codes a number without meaning."""
-    height: int
-    """Height in pixels, likewise."""
 
 
 def read_head(message: bytes) -> MessageHead:
     """Read the head of a message. Raises CodesError if it is too short, of a newer aekit, or has an unknown coder."""
-    where, size = "a message", 4 if message[:1] and message[0] & _LARGE else 3
     if len(message) <= 1 + _MODEL + _CHECK:
-        raise CodesError(where, expected="a whole message", found=f"{len(message)} bytes")
+        raise CodesError("a message", expected="a whole message", found=f"{len(message)} bytes")
     version, mode = message[0] >> 4, message[0] & (_LARGE - 1)
     if version != _VERSION or mode not in _CODERS:
-        found = f"version {version}, entropy coder {mode}"
-        raise CodesError(where, expected=f"version {_VERSION}", found=found, fix="update aekit, if it is a message")
-    sides, bits = int.from_bytes(message[1 + _MODEL :][:size], "little"), 16 if size == 4 else 12
-    mark = message[1 : 1 + _MODEL].hex()
-    return MessageHead(version, _CODERS[mode], mark, sides >> bits, sides & (1 << bits) - 1)
+        found, fix = f"version {version}, entropy coder {mode}", "update aekit, if this is a message"
+        raise CodesError("a message", expected=f"version {_VERSION}", found=found, fix=fix)
+    return MessageHead(_CODERS[mode], message[1 : 1 + _MODEL].hex())
 
 
 class Messages:

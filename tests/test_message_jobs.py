@@ -1,6 +1,7 @@
 """Jobs on messages: a folder of pictures to a folder of messages and back."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from test_grid_jobs import assert_same, pictures_in
 
 from aekit import Messages, jobs
+from aekit.codes.files import open_codes
 from aekit.codes.message_files import describe_message, open_messages
 from aekit.errors import CodesError, ImageError, OptionError, OutputError, OutputExists, SourceError, TooManyFailures
 from aekit.images.sources import ArraySource, open_source
@@ -143,6 +145,20 @@ def test_overwrite_replaces_only_messages_that_aekit_wrote(given: Path, tmp_path
     for name in ("x.npy", "x.aek", "x.aem", "x.jsonl"):
         with pytest.raises(OptionError, match="a folder for messages"):
             send(given, tmp_path / name, tiny_codec)
+
+
+def test_an_interrupted_job_on_a_code_file_is_not_resumed_with_messages(
+    given: Path, tmp_path: Path, grid_codec: Codec
+) -> None:
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    jobs.compress(open_source(str(given)), tmp_path / "codes.aek", grid_codec, FEW)
+    send(given, tmp_path / "sent", grid_codec)
+    with open_codes(tmp_path / "codes.aek") as codes, pytest.raises(KeyboardInterrupt):
+        jobs.reconstruct(codes, tmp_path / "out", grid_codec, replace(FEW, batch_size=1, progress=stop))
+    with pytest.raises(OutputError, match="the command"):
+        back(tmp_path / "sent", tmp_path / "out", grid_codec, replace(FEW, batch_size=1, resume=True))
 
 
 def test_the_commands(tmp_path: Path, aekit: Run) -> None:

@@ -2,7 +2,7 @@
 
     cat/1.png cat/2.png dog/    files and folders; a folder is read with its subfolders
     'photos/**/*.jpg'           a pattern: * ? [] match within one name, ** matches folders of any depth, or none
-    @list.txt                   a list file: UTF-8, a path on each line, relative to the folder of the list
+    @list.txt                   a list file: UTF-8, the path of an image on each line, relative to the list's folder
 
 Every path is kept relative to one folder, the root. Of a single pattern the root is its part before the first wildcard.
 Otherwise it is the deepest folder that holds everything that was named.
@@ -83,7 +83,8 @@ def gather(texts: Sequence[str]) -> GatheredImages:
             _add_list(found, text)
         else:
             _add_pattern(found, text)
-    _check(found.problems, "the images", len(texts), _ALONE)
+    what = f"{len(texts):,} image files or folders" if len(texts) > 1 else "an image file or a folder"
+    _check(found.problems, "the images", what, _ALONE)
     if not found.paths:
         raise SourceError("the images", expected="at least one image file, folder, pattern or list", found="none")
     root, prefixes = _common_folder(found.paths)
@@ -91,10 +92,10 @@ def gather(texts: Sequence[str]) -> GatheredImages:
     return GatheredImages(root, tuple(sorted(paths)), tuple(dict.fromkeys(found.searched)))
 
 
-def _add_path(found: _Found, path: str) -> None:
-    """Add an image file, or all images below a folder. Raises SourceError for a folder without images."""
+def _add_path(found: _Found, path: str, *, folders: bool = True) -> None:
+    """Add an image file, or, with `folders`, all images below a folder. Raises SourceError for one without images."""
     kind = kind_of(path)
-    if kind == FOLDER:
+    if kind == FOLDER and folders:
         found.add(path, find_images(Path(path)))
         found.searched.append(Path(path))
     elif kind == FILE and _is_image(path):
@@ -108,7 +109,7 @@ def _add_path(found: _Found, path: str) -> None:
 def _add_list(found: _Found, text: str) -> None:
     """Add the paths in a list file. Raises SourceError if it can't be read, or a path in it can't be used."""
     path = Path(text[1:])
-    expected = f"a list file: text, one path on each line, at most {MAX_LISTED:,} lines"
+    expected = f"a list file: text, the path of an image on each line, at most {MAX_LISTED:,} lines"
     try:
         lines = read_regular(path, MAX_LIST_BYTES).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
@@ -120,11 +121,11 @@ def _add_list(found: _Found, text: str) -> None:
     for line in named:
         if len(line) > MAX_LINE:
             raise SourceError(text[:300], expected=expected, found=f"a line of {len(line):,} bytes")
-        _add_path(listed, os.path.join(path.parent, os.fsdecode(line)))
-    _check(listed.problems, text[:300], len(named), "paths are relative to the folder of the list")
+        _add_path(listed, os.path.join(path.parent, os.fsdecode(line)), folders=False)
+    fix = "a list names images, by paths relative to its folder"
+    _check(listed.problems, text[:300], f"{len(named):,} image files", fix)
     for root, paths in listed.paths.items():
         found.add(root, paths)
-    found.searched += listed.searched
 
 
 def _add_pattern(found: _Found, pattern: str) -> None:
@@ -196,14 +197,13 @@ def _is_image(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
-def _check(problems: Sequence[str], where: str, count: int, fix: str) -> None:
+def _check(problems: Sequence[str], where: str, expected: str, fix: str) -> None:
     """Raise SourceError if there are problems. It names the first few."""
     if problems:
         if fix == _ALONE and all(problem.endswith(f"({NOTHING})") for problem in problems):
             fix = ""
         more = len(problems) - _SHOWN
         found = ", ".join(problems[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-        expected = f"{count:,} image files or folders" if count > 1 else "an image file or a folder"
         raise SourceError(where, expected=expected, found=found, fix=fix)
 
 

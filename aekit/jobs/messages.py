@@ -78,7 +78,7 @@ def reconstruct_messages(
         if not chosen:
             raise OptionError("--only", expected=f"a pattern that paths in {folder.root} match", found=repr(only))
         folder = replace(folder, paths=chosen)
-    messages, job = Messages(codec), Job("reconstruct", codec, out, options)
+    messages, job = Messages(codec), Job("reconstruct messages", codec, out, options)
     facts: dict[str, object] = {"the messages": state_of(folder), "--only": only}
     names = png_paths(folder.paths)
     with writing_pictures(job, output, facts, inputs=len(folder), names=names, original_size=False) as (

@@ -125,7 +125,8 @@ def format_to_write(out: Path) -> CodeFormat:
     """Return the format of codes written to `out`. Raises OptionError if no format has its suffix."""
     found = format_of(out)
     if found is None:
-        raise OptionError(f"--out {out}", expected=f"a name that ends in {_either(entry.suffix for entry in FORMATS)}")
+        expected = f"a name that ends in {_either(entry.suffix for entry in FORMATS)}"
+        raise OptionError(f"--out {out}", expected=expected, fix="" if out.suffix else "--messages writes a folder")
     return found
 
 

@@ -11,7 +11,7 @@ import typer
 
 from aekit.cli import parse
 from aekit.cli.extras import need_extra
-from aekit.cli.options import JsonOption
+from aekit.cli.options import IMAGES_HELP, JsonOption
 from aekit.cli.printing import duration, emit, note, progress_line
 from aekit.errors import OptionError
 from aekit.registry import NETWORKS, OBJECTIVES, choices, options_help
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help="Images to learn from: mnist-5k (needs no download), mnist, fashion-mnist, a folder (read with its "
-            "subfolders), an .npy or .npz array, or an idx file.",
+            help=f"Images to learn from: {IMAGES_HELP} The named sets are mnist-5k (needs no download), mnist and "
+            "fashion-mnist.",
             show_default="mnist-5k",
         ),
     ] = None,
@@ -191,13 +191,13 @@ def train(
     with reporter:
         try:
             if resume:
-                settings = {**given, "data": data, "config": config}
+                settings = {**given, "data": data or None, "config": config}
                 asked = [name for name, value in settings.items() if value is not None]
                 if asked:
                     raise OptionError("--resume", expected="no settings: a run keeps its own", found=", ".join(asked))
                 done = session.resume(out or FOLDER / LATEST, device=device, **hooks)
             else:
-                done = session.start(data, out, config=config, device=device, **hooks, **given)
+                done = session.start(data or None, out, config=config, device=device, **hooks, **given)
         except Interrupted:
             reporter.close()
             note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {reporter.run}`")

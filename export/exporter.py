@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from aekit._version import __version__
-from aekit.codes.entropy import U8, FrequencyTables
-from aekit.codes.tables import MAX_TABLES_DIM, pack_tables
+from aekit.codes.entropy import U8
+from aekit.codes.tables import MAX_TABLES_DIM
 from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
-from aekit.exporting.entropy_models import bits_per_pixel, check_entropy, fit_entropy_models
+from aekit.exporting.entropy_models import bits_per_pixel, check_entropy, fit_entropy_models, fit_vector_models
 from aekit.exporting.graphs import (
     OPSET,
     CodeUnits,
@@ -131,9 +131,19 @@ def export_run(
             facts |= fit_entropy_models(_grids(shipped, samples.train), _grids(shipped, held_out), pixels, entropy)
             facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
         elif spec.code_dim <= MAX_TABLES_DIM:
-            facts["tables"] = pack_tables(FrequencyTables.fit(samples.codes(shipped)))
+            held_out_codes = shipped.encode(data.validation, "uint8")
+            facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec))
         _write(folder, kept, made[kept], spec, model_id, facts)
     return Bundle.read(out)
+
+
+def _for_vectors(entropy: str, spec: ModelSpec) -> str:
+    """Return the option `entropy` for vector codes: auto tries a context model only where uint8 codes are the default.
+
+    Models of other objectives seldom write archives, and a context model takes time to train.
+    """
+    is_tried = entropy != "auto" or objective_facts(spec.objective).stores_uint8_only
+    return entropy if is_tried else "static"
 
 
 def _code_units(network: Autoencoder, folded: Autoencoder, latents: Tensor, samples: Samples) -> CodeUnits:

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from aekit.codes.entropy import MAX_SYMBOLS, decode, encode
+from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch, ShapeError
@@ -40,9 +40,9 @@ class Messages:
 
     def __init__(self, codec: Codec) -> None:
         """Use this codec, and the entropy models in its model.json."""
-        self._codec, self._tables = codec, read_tables(codec.bundle)
-        self._coders = GridCoders(self._tables)
-        identity = f"{codec.model_id} {codec.bundle.variant} {self._tables.digest}"
+        self._codec, tables = codec, read_tables(codec.bundle)
+        self._coders = GridCoders(tables)
+        identity = f"{codec.model_id} {codec.bundle.variant} {tables.digest}"
         self._mark = hashlib.sha256(identity.encode()).digest()[:_MODEL]
 
     @classmethod
@@ -58,9 +58,9 @@ class Messages:
         """
         image = np.asarray(image)
         if not self._codec.spec.is_grid:
-            code = self._codec.encode(image[None], "uint8")
-            head = bytes([_VERSION << 4]) + self._mark
-            return head + encode(code, self._tables.tables) + _check(head, code)
+            code, coder = self._codec.encode(image[None], "uint8"), self._coders.best
+            head = bytes([_VERSION << 4 | coder.mode]) + self._mark
+            return head + coder.encode([code[:, None]]) + _check(head, code)
         codes = self._codec.encode([image], "uint8")
         if codes[0].size > MAX_SYMBOLS:
             expected = f"a code of at most {MAX_SYMBOLS:,} numbers"
@@ -90,9 +90,9 @@ class Messages:
             )
         body, check = message[len(head) : -_CHECK], message[-_CHECK:]
         if not self._codec.spec.is_grid:
-            code = decode(body, 1, self._tables.tables)
-            _verify(head, code, check)
-            return self._codec.decode(code)[0]
+            (grid,) = self._coders.of_mode(head[0] & 15, where).decode(body, [(1, 1)])
+            _verify(head, grid, check)
+            return self._codec.decode(grid[:, 0])[0]
         large, mode = bool(head[0] & _LARGE), head[0] & (_LARGE - 1)
         size = body[: 4 if large else 3]
         bits, head, body = (16 if large else 12), head + size, body[len(size) :]

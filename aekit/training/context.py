@@ -79,14 +79,14 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     layout = tuple(layout) or default_layout(codes[0].shape[2])
-    order = _by_bits(codes)
+    order = by_bits(codes)
     canvas = _canvas(codes, layout, order)
     groups, networks, before = list[GroupNetwork](), list[FloatGroup](), 0
     for group in layout:
         examples = _Examples.of(canvas, group, before, rng)
         networks.append(FloatGroup(examples, group))
         _fit(networks[-1], examples, steps)
-        groups.append(rounded(networks[-1], group, before))
+        groups.append(rounded(networks[-1].state_dict(), group, before))
         before += group.channels
     model = ContextModel(tuple(order), tuple(groups), starting_tables())
     counts = np.zeros(SCALES * FRACTIONS * 256, np.int64)
@@ -191,7 +191,7 @@ def _fit(network: FloatGroup, examples: _Examples, steps: int) -> None:
         optimizer.step()
 
 
-def _by_bits(codes: Sequence[Codes]) -> list[int]:
+def by_bits(codes: Sequence[Codes]) -> list[int]:
     """Return channels in descending order of their bits under static tables."""
     flat = np.concatenate([code.reshape(-1, code.shape[2]) for code in codes])
     bits = []

@@ -12,6 +12,7 @@ from aekit.codes.entropy import FrequencyTables
 from aekit.errors import TrainingError
 from aekit.training.context import train
 from aekit.training.context_layout import default_layout
+from aekit.training.vector_context import train_vectors
 
 
 def smooth_codes(count: int, channels: int, seed: int) -> list[Codes]:
@@ -66,6 +67,34 @@ def test_the_default_layout_holds_all_channels(channels: int) -> None:
     layout = default_layout(channels)
     assert sum(group.channels for group in layout) == channels
     assert all(group.channels > 0 for group in layout)
+
+
+def vector_codes(count: int, dimensions: int, seed: int) -> Codes:
+    """Codes whose numbers are alike, or as wide as the first one says, by turns."""
+    rng = np.random.default_rng(seed)
+    level = rng.normal(0, 8, (count, 1))
+    noise = rng.standard_normal((count, dimensions)) * np.where(np.arange(dimensions) % 2, 1.5, np.exp(level / 10))
+    return np.clip(np.rint(128 + level * (np.arange(dimensions) % 2) + noise), 0, 255).astype(np.uint8)
+
+
+def test_vector_codes_save_bits_too() -> None:
+    training, test = vector_codes(3000, 20, seed=0), vector_codes(500, 20, seed=1)
+    model = ContextModel.from_dict(json.loads(json.dumps(train_vectors(training, steps=200).to_dict())))
+    assert (model.margin, model.carrier) == (0, "float32")
+    block = encode([test[:, None]], model)
+    assert 8 * len(block) < 0.85 * FrequencyTables.fit(training).entropy_bits(test)
+    assert np.array_equal(decode(block, [(500, 1)], model)[0][:, 0], test)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 700])
+def test_codes_of_any_length_train_and_large_ones_stay_bounded(dimensions: int) -> None:
+    training = vector_codes(60, dimensions, seed=2)
+    model = train_vectors(training, steps=2)
+    assert sum(group.size for group in model.groups) <= 2 * dimensions**2 + 64 * 20 * dimensions
+    assert all(not group.window for group in model.groups if group.before > 511)
+    assert np.array_equal(decode(encode([training[:, None]], model), [(60, 1)], model)[0][:, 0], training)
+    with pytest.raises(TrainingError, match="needs codes"):
+        train_vectors(training[:0])
 
 
 def test_no_codes_are_refused() -> None:

@@ -19,9 +19,8 @@ from aekit.training.vector_context import train_vectors
 ENTROPIES = ("auto", "static", "context")
 """Values of the option `entropy`: the smaller one on validation pictures, or one of the two in any case."""
 MOST_STEPS = 2000
-"""Training steps of each network of a context model; about a minute in all on one core."""
-_VECTOR_STEPS = 1000
-"""Training steps of the context model of vector codes; 3 to 20 seconds on one core."""
+"""Training steps of each network of a context model. On one core they take about a minute in all for grid codes, and 5
+to 30 seconds for vector codes, whose networks train together."""
 _VISITS = 60
 """Times that training sees each place of the training pictures, if that takes fewer steps."""
 _PART_NUMBERS = 2**20
@@ -66,7 +65,7 @@ def fit_vector_models(training: U8, validation: U8, entropy: str) -> dict[str, A
     facts: dict[str, Any] = {"tables": pack_tables(tables)}
     figures: dict[str, Any] = {"kept": "static", "static_bytes_per_image": static}
     if entropy != "static":
-        steps = min(_VECTOR_STEPS, max(len(training) * _VISITS // BATCH, 20))
+        steps = min(MOST_STEPS, max(len(training) * _VISITS // BATCH, 20))
         model = train_vectors(training, steps=steps)
         size = _block_bytes(ContextCoder(model), validation)
         figures |= {"context_bytes_per_image": size, "worst_case": model.check_bounds()}

@@ -70,7 +70,7 @@ def export_run(
         out: model folder to write.
         variant: precision: fp32, fp16, int8, or auto, which keeps the variant that is fastest on this machine's CPU
             and costs at most MOST_AUTO_DB.
-        entropy: entropy model of grid codes: static tables, a context model, or auto, which keeps the smaller one.
+        entropy: entropy model of archives: static tables, a context model, or auto, which keeps the smaller one.
         overwrite: replace a model folder at `out`.
 
     Raises:

@@ -79,7 +79,7 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     layout = tuple(layout) or default_layout(codes[0].shape[2])
-    order = by_bits(codes)
+    order = _by_bits(codes)
     canvas = _canvas(codes, layout, order)
     groups, networks, before = list[GroupNetwork](), list[FloatGroup](), 0
     for group in layout:
@@ -191,7 +191,7 @@ def _fit(network: FloatGroup, examples: _Examples, steps: int) -> None:
         optimizer.step()
 
 
-def by_bits(codes: Sequence[Codes]) -> list[int]:
+def _by_bits(codes: Sequence[Codes]) -> list[int]:
     """Return channels in descending order of their bits under static tables."""
     flat = np.concatenate([code.reshape(-1, code.shape[2]) for code in codes])
     bits = []

@@ -131,7 +131,7 @@ def export_run(
             facts |= fit_entropy_models(_grids(shipped, samples.train), _grids(shipped, held_out), pixels, entropy)
             facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
         elif spec.code_dim <= MAX_TABLES_DIM:
-            held_out_codes = shipped.encode(data.validation, "uint8")
+            held_out_codes = np.asarray(shipped.encode(data.validation, "uint8"))
             facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec))
         _write(folder, kept, made[kept], spec, model_id, facts)
     return Bundle.read(out)

@@ -18,6 +18,7 @@ from aekit.codes.archive.columns import Numbers
 from aekit.codes.archive.container import BLOCK, frame, undecodable
 from aekit.codes.archive.records import pack
 from aekit.codes.archive.vector_blocks import U8, VectorRows
+from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import ModelTables
 from aekit.errors import CodesError
@@ -52,7 +53,7 @@ class VectorContextBlock:
         if len(body) < _HEAD.size:
             raise CodesError(where, expected="a block", found=f"{len(body)} bytes")
         inputs, rows, mode, crc, size = _HEAD.unpack_from(body)
-        fits = rows <= inputs <= container.MAX_INPUTS and rows * code_dim <= container.MAX_SYMBOLS
+        fits = rows <= inputs <= container.MAX_INPUTS and rows * code_dim <= MAX_SYMBOLS
         if not fits or size > len(body) - _HEAD.size:
             found = f"{rows} codes of {code_dim} numbers for {inputs} images, in {size} bytes"
             raise CodesError(where, expected="counts that fit a block", found=found)

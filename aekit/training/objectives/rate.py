@@ -143,16 +143,18 @@ class Rate(Objective):
                 fix="give a larger --code-dim",
             )  # fmt: skip
         weight = self.lambda_ or _LAMBDA
-        model = LatentModel
+        make: type[LatentModel] = LatentModel
         if self.prior == "context":
-            from aekit.training.objectives.vector_prior import VectorPrior as model
+            from aekit.training.objectives.vector_prior import VectorPrior
+
+            make = VectorPrior
         if deviations is None:
-            return model(torch.full((code_dim,), _STEPS), weight)
+            return make(torch.full((code_dim,), _STEPS), weight)
         # A step Δ adds Δ²/12 to the squared error of a coefficient and log2(1/Δ) to its bits. At the best step the
         # derivatives of the two parts of the cost cancel: λ · 255² · Δ²/6 = channels · log2(e).
         slope = slope_of(channels)
         step = step_of_size(8 * self.bytes, deviations) if self.bytes else math.sqrt(slope / weight)
-        return model((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
+        return make((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
 
     def code_scale(self, network: Network) -> Tensor:
         """Return the number of grid steps in a latent of 1, [D]: one step is one code unit."""

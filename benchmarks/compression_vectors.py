@@ -251,7 +251,9 @@ def coding(bench: Bench) -> dict[str, Any] | None:
     for model in sorted(bench.folder.glob("*-*/model.json")):
         codec = Codec.load(model.parent)
         coders = GridCoders(read_tables(codec.bundle))
-        codes: U8 = codec.encode(np.load(bench.folder / f"{model.parent.name.split('-')[0]}.npy")[:4096], "uint8")
+        codes: U8 = codec.encode(
+            np.load(bench.folder / f"{model.parent.name.split('-')[0]}.npy", allow_pickle=False)[:4096], "uint8"
+        )
         row: dict[str, Any] = {"model": model.parent.name, "numbers": codes.shape[1]}
         for name, coder in (("static", coders.of_mode(0, "")), ("kept", coders.best)):
             data = coder.encode([codes[:, None]])

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from aekit.errors import SpecError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Newest version of the model bundle's JSON that this aekit reads; readers refuse a higher one. Models of vector codes
-are written as version 1, or 3 with a context model. Models of grid codes are written as version 2."""
+are written as version 1, or 4 with a context model. Models of grid codes are written as version 2."""
 
 MIN_SIDE, MAX_SIDE = 8, 256
 """Shortest and longest side of an image that a model accepts, in pixels."""

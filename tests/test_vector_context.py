@@ -1,4 +1,4 @@
-"""Vector codes with a context model: version 3 of the archive, messages, and the model folder."""
+"""Vector codes with a context model: version 4 of the archive, messages, and the model folder."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def context_codec(model: Path) -> Codec:
     """The tiny model with a context model."""
     file = model / "model.json"
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps({**manifest, "context": pack_tables(MODEL), "format_version": 3}))
+    file.write_text(json.dumps({**manifest, "context": pack_tables(MODEL), "format_version": 4}))
     return Codec.load(model, provider="cpu", threads=1)
 
 
@@ -42,7 +42,7 @@ def test_codes_come_back_and_a_plain_reader_agrees(
     data = written(CODES, records, IN_CONTEXT)
     assert data == written(CODES, records, IN_CONTEXT, 2)
     with opened(data, tmp_path, IN_CONTEXT) as archive:
-        assert archive.header.version == 3
+        assert archive.header.version == 4
         assert archive.block(archive.places[0]).mode == CONTEXT  # type: ignore[attr-defined]
         np.testing.assert_array_equal(archive.codes(), CODES)
         np.testing.assert_array_equal(next(archive.batches(10, [1])), CODES[1:2])
@@ -123,10 +123,10 @@ def test_an_older_aekit_refuses_it_in_words(
 ) -> None:
     data = written(CODES, None, IN_CONTEXT)
     monkeypatch.setattr(container, "NEWEST", 2)
-    with pytest.raises(CodesError, match="expected format 2 or older, found format 3, or damage; update aekit"):
+    with pytest.raises(CodesError, match="expected format 2 or older, found format 4, or damage; update aekit"):
         opened(data, tmp_path)
     monkeypatch.setattr("aekit.model.bundle.FORMAT_VERSION", 2)
-    with pytest.raises(BundleError, match="format 2 or older, found 3"):
+    with pytest.raises(BundleError, match="format 2 or older, found 4"):
         Bundle.read(context_codec.bundle.path)
 
 

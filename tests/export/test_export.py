@@ -210,7 +210,7 @@ def test_the_entropy_model_is_the_one_asked_for(tmp_path: Path) -> None:
     bundles = {name: export_run(run, data, tmp_path / name, entropy=name) for name in ("auto", "context")}
     kept = {name: bundle.manifest["entropy"]["kept"] for name, bundle in bundles.items()}
     assert kept == {"auto": "static", "context": "context"}  # plain models seldom write archives
-    assert [bundle.manifest["format_version"] for bundle in bundles.values()] == [1, 3]
+    assert [bundle.manifest["format_version"] for bundle in bundles.values()] == [1, 4]
     assert [read_tables(bundle).context is not None for bundle in bundles.values()] == [False, True]
     figures, codec = bundles["context"].manifest["entropy"], Codec.load(bundles["context"].path)
     codes = codec.encode(data.validation, "uint8")

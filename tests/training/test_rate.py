@@ -226,7 +226,7 @@ def test_codes_take_the_bytes_asked_for_and_are_the_grid_of_training(
     np.testing.assert_array_equal(codes[~ties], steps.round()[~ties] + 128)
     # What the model learned of the latents is what the context coder, fitted on training codes, takes in an archive.
     entropy = bundle.manifest["entropy"]
-    assert (entropy["kept"], bundle.manifest["format_version"]) == ("context", 3)
+    assert (entropy["kept"], bundle.manifest["format_version"]) == ("context", 4)
     assert entropy["context_bytes_per_image"] == pytest.approx(last.validation["bytes"], rel=0.05)
     assert entropy["context_bytes_per_image"] < 0.92 * entropy["static_bytes_per_image"]
     assert archive_size(bundle, codes).file == pytest.approx(len(codes) * entropy["context_bytes_per_image"], abs=500)

@@ -3,7 +3,7 @@
     magic, version │ header │ block │ block │ … │ footer │ footer's length
 
 The content of blocks is in vector_blocks.py (version 1), grid_blocks.py (version 2) and vector_context_blocks.py
-(version 3). A file is untrusted: every count is checked against the bytes that are there before memory is taken for it.
+(version 4). A file is untrusted: every count is checked against the bytes that are there before memory is taken for it.
 """
 
 import json
@@ -20,9 +20,9 @@ from aekit.spec import ModelSpec
 
 MAGIC = b"\x89AEK\r\n\x1a\n"
 """First bytes of an archive, made as PNG's are: the first is no text, and a transfer as text changes the line ends."""
-VECTORS, GRIDS, VECTORS_IN_CONTEXT = 1, 2, 3
+VECTORS, GRIDS, VECTORS_IN_CONTEXT = 1, 2, 4
 """Versions: archives of vector codes, of grid codes, and of vector codes of a model that has a context model."""
-NEWEST = 3
+NEWEST = 4
 """Newest version that this aekit reads."""
 MAX_INPUTS = 4096
 """Largest number of inputs of a block, read or failed."""
@@ -135,7 +135,7 @@ def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
         raise damaged from error
     if not all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts) or not isinstance(named, bool):
         raise damaged
-    if (version == GRIDS) != spec.is_grid:
+    if version not in ((GRIDS,) if spec.is_grid else (VECTORS, VECTORS_IN_CONTEXT)):
         raise damaged
     return Header(texts[0], texts[1], spec, texts[2], named, version), _LEAD.size + len(body)
 

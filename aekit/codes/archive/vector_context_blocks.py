@@ -1,4 +1,4 @@
-"""Blocks of vector codes of a model with a context model, version 3 of the archive.
+"""Blocks of vector codes of a model with a context model, version 4 of the archive.
 
 inputs, rows, coder, CRC-32 of the numbers, c │ c bytes of codes │ records
 

@@ -2,7 +2,7 @@
 
     python tests/data/golden/make_vector.py
 
-The archive is version 3. Decoding needs no graphs, so the folder has none. tests/test_golden.py holds later versions
+The archive is version 4. Decoding needs no graphs, so the folder has none. tests/test_golden.py holds later versions
 to these files. Never make the folder again: the point is that an older version wrote it.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
         model, source = Path(shutil.copytree(TINY, Path(name) / "model")), Path(name) / "pictures"
         codes = Codec.load(model, provider="cpu", threads=1).encode(made_images(2000, seed=3), "uint8")
         manifest = json.loads((model / "model.json").read_text())
-        manifest |= {CONTEXT: pack_tables(train_vectors(codes, steps=200)), "format_version": 3}
+        manifest |= {CONTEXT: pack_tables(train_vectors(codes, steps=200)), "format_version": 4}
         (model / "model.json").write_text(json.dumps(manifest))
         source.mkdir()
         for row, image in enumerate(made_images(60, seed=4)):

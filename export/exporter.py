@@ -44,6 +44,7 @@ from aekit.training.checkpoint import Run
 from aekit.training.data import TrainingData
 from aekit.training.networks import Autoencoder
 from aekit.training.objectives.grid import GridObjective
+from aekit.training.objectives.vector_prior import VectorPrior
 from aekit.training.pictures import PictureData
 from aekit.training.trainer import load_network
 
@@ -132,7 +133,8 @@ def export_run(
             facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
         elif spec.code_dim <= MAX_TABLES_DIM:
             held_out_codes = np.asarray(shipped.encode(data.validation, "uint8"))
-            facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec))
+            prior = network.learned if isinstance(network.learned, VectorPrior) else None
+            facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec), prior)
         _write(folder, kept, made[kept], spec, model_id, facts)
     return Bundle.read(out)
 

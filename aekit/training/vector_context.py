@@ -1,6 +1,7 @@
 """Training of the context model of vector codes, on the finished codes of training images.
 
     codes uint8 [n, D] ─▶ all groups of dimensions at once ─▶ means and log widths ─▶ bits of a logistic
+    or, for a transform that was trained with a VectorPrior: the networks of that prior
     networks ─taken apart and rounded to integers─▶ GroupNetworks ─▶ residuals of training images ─counted─▶ tables
 
 A code is a place of a grid of one column. So a group has one pass and sees the earlier groups of the same code alone.
@@ -22,6 +23,7 @@ from aekit.training.context import BATCH, DECAY, INPUT_DROP, logistic_bits
 from aekit.training.context_export import SCALES, WIDTHS, fitted_tables, rounded, starting_tables
 from aekit.training.context_layout import MOST_SEEN, VECTOR_HIDDEN, vector_layout
 from aekit.training.grouped import GroupedNetworks
+from aekit.training.objectives.vector_prior import VectorPrior
 
 _RATE = 0.02
 """Highest learning rate. At a fifth of it digits took 1.5 % more bits after equally many steps."""
@@ -31,14 +33,22 @@ _ROWS = 4096
 """Codes whose residuals are counted together."""
 
 
-def train_vectors(codes: Codes, *, steps: int = 2000, seed: int = 0) -> ContextModel:
-    """Train a context model on codes of training images, uint8 [n, D]. Raises TrainingError if there are none."""
+def train_vectors(codes: Codes, *, prior: VectorPrior | None = None, steps: int = 2000, seed: int = 0) -> ContextModel:
+    """Train a context model on codes of training images, uint8 [n, D]. Raises TrainingError if there are none.
+
+    With `prior`, the probabilities that the transform was trained with, the networks are those of the prior. Only the
+    tables are fitted to the codes. The prior has seen images that training warped: on traffic signs, networks that were
+    trained on the codes of 6,269 images took 3 % more bits.
+    """
     if not len(codes):
         raise TrainingError("a context model needs codes of training images")
     torch.manual_seed(seed)
     values = torch.from_numpy(codes.astype(np.float32) - ZERO)
     network = _FloatVectors(values)
-    _fit(network, values, steps)
+    if prior is None:
+        _fit(network, values, steps)
+    else:
+        network.take_over(prior)
     model = ContextModel(tuple(range(codes.shape[1])), network.rounded(), starting_tables())
     counts = np.zeros(SCALES * FRACTIONS * 256, np.int64)
     step = max(1, min(_ROWS, (1 << 20) // codes.shape[1]))
@@ -69,6 +79,18 @@ class _FloatVectors(nn.Module):
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         mean, width = self.networks(values * self.input_scale)
         return mean * self.spread + self.means, (width + self.widths).clamp(*WIDTHS)
+
+    @torch.no_grad()
+    def take_over(self, prior: VectorPrior) -> None:
+        """Take over the networks of a prior. A logistic as wide as its mixture replaces each mixture."""
+        self.networks.load_state_dict(prior.networks.state_dict())
+        self.input_scale.copy_(1 / prior.start)
+        self.spread.copy_(prior.start)
+        shares, widths = prior.shares.softmax(-1), prior.log_widths.exp()
+        mean = (shares * prior.means).sum(-1)
+        variance = (shares * (prior.means.square() + (math.pi * widths).square() / 3)).sum(-1) - mean.square()
+        self.means.copy_(mean)
+        self.widths.copy_((3 * variance).sqrt().div(math.pi).log())
 
     def rounded(self) -> tuple[GroupNetwork, ...]:
         """Return the integer network of each group."""

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from aekit.codes.context import ContextModel, decode, encode
 from aekit.codes.context.coder import entropy_bits
@@ -12,6 +13,7 @@ from aekit.codes.entropy import FrequencyTables
 from aekit.errors import TrainingError
 from aekit.training.context import train
 from aekit.training.context_layout import default_layout
+from aekit.training.objectives.vector_prior import VectorPrior
 from aekit.training.vector_context import train_vectors
 
 
@@ -95,6 +97,25 @@ def test_codes_of_any_length_train_and_large_ones_stay_bounded(dimensions: int) 
     assert np.array_equal(decode(encode([training[:, None]], model), [(60, 1)], model)[0][:, 0], training)
     with pytest.raises(TrainingError, match="needs codes"):
         train_vectors(training[:0])
+
+
+@torch.no_grad()
+def test_a_prior_becomes_a_context_model_of_as_many_bits() -> None:
+    torch.manual_seed(0)
+    prior, steps = VectorPrior(torch.full((20,), 4.0), 0.1), torch.zeros(3000, 20)
+    prior.networks.out.normal_(0, 0.1)
+    prior.networks.direct.normal_(0, 0.1)
+    prior.means[:] = 1.0  # one logistic each, as the coder's tables have
+    for dimension in range(20):  # numbers with the very probabilities of the prior
+        moved, wider = prior.networks((steps / prior.start).clamp(-8, 8))
+        chance = torch.rand(3000)
+        width = (prior.log_widths[dimension, 0] + wider[:, dimension]).exp()
+        mean = prior.means[dimension, 0] + moved[:, dimension] * prior.start[dimension]
+        steps[:, dimension] = (mean + width * (chance / (1 - chance)).log()).round().clamp(-128, 127)
+    codes = (steps.numpy() + 128).astype(np.uint8)
+    bits = entropy_bits([codes[:, None]], train_vectors(codes, prior=prior)) / len(codes)
+    assert bits == pytest.approx(float(prior.bits(steps)), rel=0.02)  # the tables are fitted to these codes
+    assert bits < 0.97 * FrequencyTables.fit(codes).entropy_bits(codes) / len(codes)
 
 
 def test_no_codes_are_refused() -> None:

@@ -1,8 +1,8 @@
 """The latents' probabilities that the context model of vector codes has: each number's depend on the numbers before it.
 
 A small network sees the earlier dimensions of the same latent. It moves the mixture of logistics of a dimension, and
-makes it wider or narrower. So the transform learns to spend bits where the context coder saves them. Export fits the
-coder's own networks to the finished codes (aekit.training.vector_context).
+makes it wider or narrower. So the transform learns to spend bits where the context coder saves them. Export turns
+the network into the coder's integers (aekit.training.vector_context).
 """
 
 from torch import Tensor

@@ -68,7 +68,9 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     hidden = ("spec", "model_id", "kmac_per_pixel", "rounding", "entropy")  # told in other lines, or of use to programs
     shown = {name: value for name, value in facts.items() if name not in hidden}
     lines = [f"  {name}: {_in_words(value)}" for name, value in shown.items()]
-    return Description({"path": str(path), **facts}, (first, *_headline(bundle), *_grid_lines(bundle), *lines))
+    return Description(
+        {"path": str(path), **facts}, (first, *_headline(bundle), *_grid_lines(bundle), *_entropy_lines(bundle), *lines)
+    )
 
 
 def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
@@ -86,9 +88,13 @@ def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
     lines = [f"graphs: {graphs}"] if graphs else []
     if work := kmac_in_words(bundle.manifest):
         lines.append(work)
-    if entropy := entropy_in_words(bundle.manifest.get("entropy")):
-        lines.append(f"entropy model: {entropy}")
     return halo, *(f"  {line}" for line in lines)
+
+
+def _entropy_lines(bundle: "Bundle") -> tuple[str, ...]:
+    """Return a line on the entropy models; none if model.json lacks the figures."""
+    entropy = entropy_in_words(bundle.manifest.get("entropy"))
+    return (f"  entropy model: {entropy}",) if entropy else ()
 
 
 def _headline(bundle: "Bundle") -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from aekit.codes.entropy import MAX_SYMBOLS, decode, encode
+from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import CONTEXT, STATIC, GridCoders
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch, ShapeError
@@ -63,9 +63,9 @@ class Messages:
 
     def __init__(self, codec: Codec) -> None:
         """Use this codec, and the entropy models in its model.json."""
-        self._codec, self._tables = codec, read_tables(codec.bundle)
-        self._coders = GridCoders(self._tables)
-        identity = f"{codec.model_id} {codec.bundle.variant} {self._tables.digest}"
+        self._codec, tables = codec, read_tables(codec.bundle)
+        self._coders = GridCoders(tables)
+        identity = f"{codec.model_id} {codec.bundle.variant} {tables.digest}"
         self.mark = hashlib.sha256(identity.encode()).digest()[:_MODEL]
         """The model's mark, which every message has."""
 
@@ -94,8 +94,9 @@ class Messages:
         Raises ShapeError if the picture is too large for a message.
         """
         if not isinstance(code, GridCodes):
-            head = bytes([_VERSION << 4]) + self.mark
-            return head + encode(code[None], self._tables.tables) + _check(head, code)
+            coder = self._coders.best
+            head = bytes([_VERSION << 4 | coder.mode]) + self.mark
+            return head + coder.encode([code[None, None]]) + _check(head, code)
         codes = code
         if codes[0].size > MAX_SYMBOLS:
             expected = f"a code of at most {MAX_SYMBOLS:,} numbers"
@@ -133,9 +134,10 @@ class Messages:
             )
         body, check = message[len(head) : -_CHECK], message[-_CHECK:]
         if not self._codec.spec.is_grid:
-            code = decode(body, 1, self._tables.tables)[0]
-            _verify(head, code, check)
-            return code
+            (grid,) = self._coders.of_mode(head[0] & 15, where).decode(body, [(1, 1)])
+            _verify(head, grid, check)
+            flat: U8 = grid[0, 0]
+            return flat
         large, mode = bool(head[0] & _LARGE), head[0] & (_LARGE - 1)
         size = body[: 4 if large else 3]
         bits, head, body = (16 if large else 12), head + size, body[len(size) :]

@@ -115,11 +115,15 @@ def write_bundle(
 
     `graphs` maps `encoder` and `decoder` to the bytes of their ONNX files. Raises OutputError or OSError if a file
     can't be written.
+
+    A model of vector codes with a context model is written as FORMAT_VERSION, because older versions of aekit would
+    write archives that its own readers refuse.
     """
     files = {}
     for role, data in graphs.items():
         (folder / f"{role}.onnx").write_bytes(data)
         files[f"{role}.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    identity = {"format_version": spec.format_version, "model_id": model_id, "variant": variant}
+    version = FORMAT_VERSION if "context" in facts and not spec.is_grid else spec.format_version
+    identity = {"format_version": version, "model_id": model_id, "variant": variant}
     manifest = {**identity, "spec": spec.to_dict(), "files": files, **facts}
     write_json(folder / MANIFEST, manifest)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aekit.errors import CheckpointError, OptionError
-from aekit.registry import NETWORKS, NetworkEntry
+from aekit.registry import NETWORKS, OBJECTIVES, NetworkEntry
 from aekit.spec import Geometry, GridGeometry, ModelSpec
 from aekit.training.networks.layouts import LAYOUTS, GridLayout
 from aekit.training.objectives import Objective, make_objective
@@ -202,6 +202,8 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     if PRESETS[preset].get("network") == "grid":
         raise OptionError("--preset", expected=f"a preset of the network {network}", found=preset)
     code_dim = objective.suggested_code_dim or TrainConfig.code_dim
+    if added := dict(OBJECTIVES[named["objective"]].of_new_vectors):
+        typed["options"] = added | typed.get("options", {})
     return TrainConfig(**{"hidden": facts.hidden, "code_dim": code_dim, **PRESETS[preset], **typed, **named})
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aekit.training.config import TrainConfig
+from aekit.training.grouped import GroupedNetworks
 from aekit.training.networks import Autoencoder
 from aekit.training.team import Team
 
@@ -18,7 +19,7 @@ _BETAS = (0.9, 0.97)
 suits runs of a few thousand steps."""
 _LEARNED_FASTER = 5.0
 """Factor on the learning rate of `network.learned`. It has only a few numbers for each dimension of the code, so it
-can't overfit."""
+can't overfit. Small networks in it have weight decay."""
 _WARM = 0.03
 """Share of a one-cycle run over which the learning rate rises."""
 
@@ -176,7 +177,13 @@ def make_optimizer(config: TrainConfig, network: Autoencoder, team: Team) -> tor
     vectors = [parameter for parameter in weights if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     if network.learned is not None:
-        groups.append({"params": list(network.learned.parameters()), "weight_decay": 0.0, "faster": _LEARNED_FASTER})
+        networks = [part for part in network.learned.modules() if isinstance(part, GroupedNetworks)]
+        decayed = [parameter for part in networks for parameter in part.parameters()]
+        kept = {id(parameter) for parameter in decayed}
+        plain = [parameter for parameter in network.learned.parameters() if id(parameter) not in kept]
+        groups.append({"params": plain, "weight_decay": 0.0, "faster": _LEARNED_FASTER})
+        if decayed:
+            groups.append({"params": decayed, "weight_decay": config.weight_decay, "faster": _LEARNED_FASTER})
     return FusedAdamW(groups, config.lr, betas=_BETAS, team=team)
 
 

@@ -13,7 +13,7 @@ from aekit.codes.tables import pack_tables
 from aekit.exporting.graphs import OPSET, finish_graph, strip_traces
 from aekit.images.decode import Pixels
 from aekit.images.sources import FolderSource, open_source
-from aekit.model.bundle import write_bundle
+from aekit.model.bundle import ROLES, graph_file, write_manifest
 from aekit.model.codec import Codec
 from aekit.pca import Pca
 from aekit.spec import GridGeometry, ModelSpec
@@ -76,7 +76,8 @@ def write_grid_model(folder: Path, *, channels: int = 3, stride: int = 8, code_d
         "decoder": (decoder, torch.zeros(2, 3, 5, code_dim), {0: batch, 1: rows, 2: columns}),
     }
     names = {"encoder": (["image"], ["latent", "code"]), "decoder": (["latent"], ["image"])}
-    graphs, model_id = {}, "0123456789abcdef"
+    model_id = "0123456789abcdef"
+    folder.mkdir(parents=True, exist_ok=True)
     for role, (module, example, free) in examples.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own internals
@@ -93,12 +94,11 @@ def write_grid_model(folder: Path, *, channels: int = 3, stride: int = 8, code_d
             )
         assert program is not None
         strip_traces(program.model_proto)
-        graphs[role] = finish_graph(program.model_proto, spec, model_id, "fp32")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bundle(folder, graphs, spec, model_id, "fp32", {})
+        finish_graph(program.model_proto, graph_file(folder, role), spec, model_id, "fp32")
+    write_manifest(folder, ROLES, spec, model_id, "fp32", {})
     codes = Codec.load(folder, provider="cpu", threads=1).encode(pictures, "uint8")
     facts = {"tables": pack_tables(FrequencyTables.fit(codes.rows())), "training": {}}
-    write_bundle(folder, graphs, spec, model_id, "fp32", facts)
+    write_manifest(folder, ROLES, spec, model_id, "fp32", facts)
     return folder
 
 

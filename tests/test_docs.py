@@ -30,7 +30,7 @@ LINKED = [*PAGES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *(ROOT / "aekit" 
 README_LINES = 150
 
 NOT_RUN = {
-    "make demo": "makes an environment and trains for a minute; .ci/run runs it",
+    "make demo": "makes an environment and trains for half a minute; .ci/run runs it",
     "make test": "this test is a part of it",
     "aekit --install-completion": "would change the shell's settings",
     "pip install": "tests/test_edge_install.py installs the wheel",

@@ -1,13 +1,12 @@
 """aekit evaluate: measure a model on images it was not trained on."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aekit.cli.options import IMAGES_HELP, JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
-from aekit.cli.printing import emit, note
+from aekit.cli.printing import emit, note, phase
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:
@@ -79,22 +78,16 @@ def evaluate(
         group_by = str(settings.get("group_by", ""))
     opened = open_source(source)
     check_apart_from(opened, out, model, resolve_run(run), pictures=True)
-    _say(f"reading {opened.name}")
+    phase(f"reading {opened.name}")
     test = open_test_images(opened, codec.bundle, group_by)
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")
     is_grid = codec.spec.is_grid
-    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, _say)
+    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, phase)
     write_report(out, report, overwrite=overwrite)
     emit({**report.figures, "out": str(out)}, [*report_lines(report.figures), f"report and picture: {out}"], as_json)
     if test.skipped:
         raise typer.Exit(3)
-
-
-def _say(what: str) -> None:
-    """Tell a person at a terminal what begins. Nobody else needs it."""
-    if sys.stderr.isatty():
-        note(f"{what} …")
 
 
 def _baseline(run: Path) -> "Pca | None":

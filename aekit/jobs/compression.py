@@ -111,7 +111,9 @@ def compress(
             failures.check_any(writer.count)
     present, before = len(source) - len(fresh), writer.count_before
     size = out.stat().st_size
-    return job.summary(writer.count - before, size, failures.records, present=present, count_before=before)
+    done = job.summary(writer.count - before, size, failures.records, present=present, count_before=before)
+    index = next(iter(kind.files(out)[1:]), None)
+    return done if index is None else replace(done, index=index, index_bytes=index.stat().st_size)
 
 
 def _finished(job: Job, journal: Journal, source: Source) -> Summary:

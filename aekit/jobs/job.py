@@ -48,6 +48,10 @@ class Summary:
     """Codes that the archive contained before the job."""
     resumed: int = 0
     """Inputs that an earlier, interrupted job had done."""
+    index: Path | None = None
+    """File beside the codes that holds their paths, if the format has one."""
+    index_bytes: int = 0
+    """Size of this file."""
 
 
 class Output(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from aekit.errors import CheckpointError, OptionError
+from aekit.errors import CheckpointError, OptionError, unknown_value
 from aekit.registry import NETWORKS, OBJECTIVES, NetworkEntry
 from aekit.spec import Geometry, GridGeometry, ModelSpec
 from aekit.training.networks.layouts import LAYOUTS, GridLayout
@@ -73,7 +73,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise OptionError(name, expected=" or ".join(allowed), found=repr(getattr(self, name))[:80])
+                raise unknown_value(name, getattr(self, name), allowed)
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise OptionError(name, expected=f"{low:g} to {high:g}", found=str(getattr(self, name))[:80])
@@ -190,11 +190,12 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     option that the objective does not have. Raises TypeError for a name that is no field of TrainConfig.
     """
     if preset not in PRESETS:
-        raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset)[:80])
+        raise unknown_value("--preset", preset, PRESETS)
     typed = {name: _typed(name, value) for name, value in given.items() if value is not None}
     network = typed.get("network", PRESETS[preset].get("network", TrainConfig.network))
     facts = NETWORKS.get(network, NetworkEntry("", ""))
-    named = {"preset": preset, "network": network, "objective": typed.get("objective", facts.objective)}
+    fallback = PRESETS[preset].get("objective", facts.objective)
+    named = {"preset": preset, "network": network, "objective": typed.get("objective", fallback)}
     objective = make_objective(named["objective"], typed.get("options", {}), grid=facts.takes_any_size)
     if facts.takes_any_size:
         channels = LAYOUTS[preset].code_channels if preset in LAYOUTS else TrainConfig.code_dim

@@ -169,18 +169,27 @@ def choose_geometry(
         forms = forms or Forms.of(source)
         if size is None:
             if len(forms.sizes) > 1:
+                is_mixed = channels is None and bool(forms.coloured and forms.gray)
                 raise OptionError(
-                    f"{source.name}: its images differ in size",
-                    found=forms.span(),
-                    fix="say what to train at, for example --size 32x32",
+                    f"{source.name}: its images differ in size{' and colour' if is_mixed else ''}",
+                    found=forms.span() + (f", {forms.coloured:,} in colour, {forms.gray:,} gray" if is_mixed else ""),
+                    fix=f"say what to train at, for example --size {_valid_size(forms)}{' --rgb' if is_mixed else ''}",
                 )
             (size,) = forms.sizes
         if channels is None:
             channels = forms.channels(source.name)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        nearest = _valid_size(Forms(frozenset({size}), 0, 0))
         raise OptionError(
             f"{source.name}: size {size[0]}x{size[1]}",
-            expected=f"sides from {MIN_SIDE} to {MAX_SIDE} pixels",
-            fix="give a --size within them",
+            expected=f"sides from {MIN_SIDE} to {MAX_SIDE} pixels for vector codes",
+            fix=f"give for example --size {nearest}, or leave out what asks for vector codes, such as --code-dim",
         )
     return Geometry(*size, channels)
+
+
+def _valid_size(forms: Forms) -> str:
+    """Return a size for vector codes like the images' median size, in words: as large as they can be."""
+    height, width = (float(np.median(sides)) for sides in zip(*forms.sizes, strict=True))
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    return "x".join(str(min(max(round(side * scale), MIN_SIDE), MAX_SIDE)) for side in (height, width))

@@ -20,6 +20,9 @@ from aekit.training.pictures import PictureData
 from aekit.training.reproducible import flushed_denormals
 from aekit.training.team import Team
 
+END_SECONDS = 0.5
+"""Seconds that a run takes after its last step: it writes its files, and the process ends."""
+
 
 class Loop(Protocol):
     """What the trainer needs of a loop. TrainLoop implements it for vector codes, GridLoop for grid codes."""
@@ -69,10 +72,13 @@ def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int,
 def steps_within(
     seconds: float, config: TrainConfig, data: TrainingData | PictureData, device: str, start: Start | None
 ) -> int:
-    """Return how many steps a run can do in this many seconds, including validation. Some steps are done to measure.
+    """Return how many steps fit into this many seconds from now. Some steps are done to measure.
+
+    Validation is left out: the trainer measures it, and adjusts the number.
 
     Raises OptionError if the network can't have the config's sizes.
     """
+    called = time.monotonic()
     measured = make_loop(config, data, device, start)
     batches = measured.batches()
     with flushed_denormals(), measured.team.at_work():
@@ -83,6 +89,5 @@ def steps_within(
             float(measured.train_step(batches[done % len(batches)]))  # float() waits for the GPU
             done += 1
         step = (time.monotonic() - began) / done
-        began = time.monotonic()
-        measured.validate()
-    return max(1, round(seconds / (step + (time.monotonic() - began) / measured.per_epoch)))
+    left = seconds - (time.monotonic() - called) - END_SECONDS
+    return max(1, round(left / step))

@@ -36,6 +36,9 @@ class ObjectiveEntry:
     """Whether training rounds the latents. If so, uint8 codes are the default, and headline figures belong to them."""
     is_denoiser: bool = False
     """Whether the model is trained to remove noise."""
+    of_new_vectors: tuple[tuple[str, str], ...] = ()
+    """Options, with their texts, that a new run of vector codes has unless the user gives others. The defaults of
+    `options` are what runs of earlier versions were trained with."""
     headline: str = "mse"
     """Name of the validation figure that picks the weights to keep; less is better."""
     grid_home: str = ""
@@ -141,7 +144,9 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
                 "bits per pixel for a mean squared error of 1 (levels 0 to 255); 0 means 0.0005, for grid codes 0.005",
             ),
             Option("bytes", 0.0, "mean bytes of a code, which training reaches by changing lambda; 0 fixes lambda"),
+            Option("prior", "tables", "entropy coder that vector codes are trained for: context (new runs), or tables"),
         ),
+        of_new_vectors=(("prior", "context"),),
         stores_uint8_only=True,
         headline="loss",
         grid_home="aekit.training.objectives.grid_rate:GridRate",

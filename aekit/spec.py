@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from aekit.errors import SpecError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 4
 """Newest version of the model bundle's JSON that this aekit reads; readers refuse a higher one. Models of vector codes
-are written as version 1, models of grid codes as version 2."""
+are written as version 1, or 4 with a context model. Models of grid codes are written as version 2."""
 
 MIN_SIDE, MAX_SIDE = 8, 256
 """Shortest and longest side of an image that a model accepts, in pixels."""
@@ -159,7 +159,7 @@ class ModelSpec:
 
     @property
     def format_version(self) -> int:
-        """The version of the bundle's format that this model is written in."""
+        """The version of the bundle's format that the graphs carry, and model.json too unless its extras need more."""
         return 2 if self.is_grid else 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,9 +8,12 @@ mnist needs `mnist/` in AEKIT_DATA_DIR, gtsrb `gtsrb/gtsrb-png.tar`; what has no
 folder on the images that training holds out. About an hour on 2 cores; --quick takes minutes and gives rough figures.
 The real commands train and export the models, and write and read their archives. The bytes are the size of the whole
 file, divided by its images; the images have no names. The MSE compares the images with what the decoder's graph
-returns. --reuse trains nothing: it takes our figures and the KLT's from the results of an earlier run, and measures the
-codecs again. Codecs write one file for each image, at native size and shrunk (aekit/evaluation/envelope.py). Tables
-and curves, as PNG files, are written to benchmarks/results.
+returns. Codecs write one file for each image, at native size and shrunk (aekit/evaluation/envelope.py). Tables and
+curves, as PNG files, are written to benchmarks/results.
+
+--reuse trains nothing: it takes our figures and the KLT's from the results of an earlier run, and measures the codecs
+again. --reuse-peers does the reverse: it measures our models, and takes the peers' figures from an earlier run. With
+--work FOLDER, models that are already there are not trained again.
 """
 
 import argparse
@@ -34,7 +37,9 @@ from rate_distortion import Curve, Point, bd_rate, bytes_at, curve_of, frontier,
 
 from aekit.codes.archive import Archive
 from aekit.codes.archive.container import inputs_per_block
-from aekit.codes.entropy import decode, encode
+from aekit.codes.context.coder import entropy_bits
+from aekit.codes.entropy import U8
+from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import read_tables
 from aekit.evaluation.metrics import mse, psnr
 from aekit.evaluation.opening import open_test_images
@@ -50,8 +55,8 @@ from aekit.training.data import load_training_data
 matplotlib.use("Agg")
 
 # MSE: bytes an image to reach, and to aim for.
-MNIST_TARGETS = {0.0140: (4.6, 3.5), 0.0088: (7.5, 6.0), 0.0050: (15.0, 11.0), 0.0020: (34.0, 25.0)}
-MNIST_BYTES = (3.4, 5.8, 11.0, 32.5)
+MNIST_TARGETS = {0.0140: (3.2, 3.0), 0.0088: (5.3, 5.0), 0.0050: (9.9, 9.0), 0.0020: (28.0, 25.0)}
+MNIST_BYTES = (2.9, 4.8, 9.2, 27.0)
 COLOUR_BYTES = (16.0, 40.0, 100.0)
 PLAIN_NUMBERS = (4, 8, 16, 32)
 TRACKS = r"^(\d+/\d+)_"
@@ -61,9 +66,11 @@ Rows = list[dict[str, Any]]
 class Bench(common.Bench):
     """And what it trains."""
 
-    def __init__(self, folder: Path, quick: bool, objective: str, reuse: bool = False) -> None:
+    def __init__(
+        self, folder: Path, quick: bool, objective: str, reuse: bool = False, reuse_peers: bool = False
+    ) -> None:
         super().__init__(folder, quick)
-        self.objective, self.reuse = objective, reuse
+        self.objective, self.reuse, self.reuse_peers = objective, reuse, reuse_peers
         self.results = "compression-vectors" + ("-plain" if objective == "plain" else "") + ("-quick" if quick else "")
         self.file_images = 50 if quick else 200
 
@@ -106,12 +113,23 @@ class Bench(common.Bench):
         aekit("reconstruct", archive, "--out", back, *common, cwd=self.folder)
         error = mse(*(np.load(file, mmap_mode="r", allow_pickle=False) for file in (images, back)))
         with Archive.open(archive, model) as opened:
-            step, tables = inputs_per_block(opened.header.spec.code_dim), read_tables(Bundle.read(model)).tables
             codes = opened.codes()
-        bits = sum(tables.entropy_bits(codes[start : start + step]) for start in range(0, len(codes), step))
+        step, models = inputs_per_block(codes.shape[1]), read_tables(Bundle.read(model))
+        blocks = [codes[start : start + step] for start in range(0, len(codes), step)]
+        static = sum(models.tables.entropy_bits(block) for block in blocks) / 8 / len(codes)
+        ideal = static
+        if models.context is not None:
+            ideal = sum(entropy_bits([block[:, None]], models.context) for block in blocks) / 8 / len(codes)
         facts = {"numbers": codes.shape[1], "images": made["images"], "file": made["bytes"]}
         size = made["bytes"] / made["images"]
-        return {**facts, "bytes": size, "entropy": bits / 8 / len(codes), "MSE": error, "PSNR": psnr(error)}
+        return {
+            **facts,
+            "bytes": size,
+            "entropy": ideal,
+            "with static tables": static,
+            "MSE": error,
+            "PSNR": psnr(error),
+        }
 
 
 def measure(bench: Bench, name: str, source: object, sizes: tuple[float, ...], *options: object) -> dict[str, Any]:
@@ -122,12 +140,15 @@ def measure(bench: Bench, name: str, source: object, sizes: tuple[float, ...], *
         klt = curves_of(earlier)["KLT, ideal entropy"]
     else:
         rows, test = bench.ours(name, source, sizes, *options)
+    if bench.reuse_peers and (before := load(bench.results).get(name)):
+        curves = {peer: curve for peer, curve in curves_of(before).items() if peer != "aekit"}
+        return compared(bench, name, rows, curves, before["file images"])
+    if not earlier:
         geometry = Bundle.read(next(bench.folder.glob(f"{name}-*/model.json")).parent).spec.fixed
         size = (geometry.height, geometry.width)
         train = load_training_data(str(source), size, geometry.channels, TRACKS if name == "gtsrb" else "").train
         klt = klt_curve(train, test, 10 if bench.quick else 24)
-    curves = {"aekit": frontier([Point(row["bytes"], row["MSE"], str(row["numbers"])) for row in rows])}
-    curves["KLT, ideal entropy"] = klt
+    curves = {"KLT, ideal entropy": klt}
     files = spread(test, bench.file_images)
     settings = kept(measure_codecs(files))
     for size_name, size in (("", "bytes"), (", without headers", "payload")):
@@ -135,6 +156,13 @@ def measure(bench: Bench, name: str, source: object, sizes: tuple[float, ...], *
         for codec in QUALITIES:
             if found := of_codec(settings, codec, native=True):
                 curves[f"{codec}{size_name}"] = curve_of(found, size)
+    return compared(bench, name, rows, curves, len(files))
+
+
+def compared(bench: Bench, name: str, rows: Rows, peers: dict[str, Curve], files: int) -> dict[str, Any]:
+    """Our models beside the curves of peers, whose codecs wrote so many files."""
+    ours = frontier([Point(row["bytes"], row["MSE"], str(row["numbers"])) for row in rows])
+    curves = {"aekit": ours, **peers}
     picture = f"{bench.results}-{name}.png"
     draw(RESULTS / picture, name, curves)
     rates = [
@@ -142,7 +170,7 @@ def measure(bench: Bench, name: str, source: object, sizes: tuple[float, ...], *
         for peer, curve in curves.items()
         if peer != "aekit"
     ]
-    return {"models": rows, "picture": picture, "file images": len(files), "BD-rate": rates,
+    return {"models": rows, "picture": picture, "file images": files, "BD-rate": rates,
             "curves": {peer: [vars(point) for point in curve] for peer, curve in curves.items()}}  # fmt: skip
 
 
@@ -218,22 +246,23 @@ def all_images(source: Path, size: tuple[int, int]) -> Pixels:
 
 
 def coding(bench: Bench) -> dict[str, Any] | None:
-    """The entropy coder on blocks of 4,096 codes: bytes over their entropy, and millions of symbols a second."""
+    """The entropy coders on blocks of 4,096 codes: bytes an image, and millions of symbols a second."""
     rows: Rows = []
-    for model in sorted(bench.folder.glob("mnist-*/model.json")):
+    for model in sorted(bench.folder.glob("*-*/model.json")):
         codec = Codec.load(model.parent)
-        tables = read_tables(codec.bundle).tables
-        codes = codec.encode(open_test_images("mnist", codec.bundle).images[:4096], "uint8")
-        data = encode(codes, tables)
-        rates = [
-            rate(partial(encode, codes, tables), codes.size),
-            rate(partial(decode, data, len(codes), tables), codes.size),
-        ]
-        over = (len(data) / (tables.entropy_bits(codes) / 8) - 1) * 100
-        row = {"model": model.parent.name, "numbers": codes.shape[1], "bits a number": len(data) * 8 / codes.size}
-        rows.append(
-            {**row, "over entropy, %": over, "encode, M/s": rates[0], "decode, M/s": rates[1], "reach": "1 %, 20"}
+        coders = GridCoders(read_tables(codec.bundle))
+        codes: U8 = codec.encode(
+            np.load(bench.folder / f"{model.parent.name.split('-')[0]}.npy", allow_pickle=False)[:4096], "uint8"
         )
+        row: dict[str, Any] = {"model": model.parent.name, "numbers": codes.shape[1]}
+        for name, coder in (("static", coders.of_mode(0, "")), ("kept", coders.best)):
+            data = coder.encode([codes[:, None]])
+            row |= {
+                f"{name}, bytes": len(data) / len(codes),
+                f"{name}, encode, M/s": rate(partial(coder.encode, [codes[:, None]]), codes.size),
+                f"{name}, decode, M/s": rate(partial(coder.decode, data, [(len(codes), 1)]), codes.size),
+            }
+        rows.append({**row, "reach": "2 with context"})
     return {"targets": rows} if rows else None
 
 
@@ -295,13 +324,14 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, of: " + ", ".join(PARTS))
     parser.add_argument("--folder", type=Path, help="a folder of images to measure instead of the parts")
     parser.add_argument("--reuse", action="store_true", help="train nothing; measure the codecs again")
+    parser.add_argument("--reuse-peers", action="store_true", help="measure our models alone; keep the peers' figures")
     parser.add_argument("--size", help="HEIGHTxWIDTH for --folder, where its images differ in size")
     parser.add_argument("--objective", default="rate", choices=("rate", "plain"), help="what is trained")
     parser.add_argument("--work", type=Path, help="folder for the models; kept (default: a temporary one)")
     arguments = parser.parse_args()
     work = arguments.work or Path(tempfile.mkdtemp(prefix="aekit-compression-"))
     work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(work.resolve(), arguments.quick, arguments.objective, arguments.reuse)
+    bench = Bench(work.resolve(), arguments.quick, arguments.objective, arguments.reuse, arguments.reuse_peers)
     results = load(bench.results)  # of parts that this call leaves out
     if arguments.folder:
         runs = {arguments.folder.name: lambda: folder(bench, arguments.folder, arguments.size)}
@@ -318,6 +348,7 @@ def main() -> None:
         where = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
         note = "Rough figures of a --quick run. " if arguments.quick else ""
         note += "aekit's and the KLT's figures are of an earlier run. " if arguments.reuse else ""
+        note += "The peers' figures are of an earlier run. " if arguments.reuse_peers else ""
         made = f"Made by `python benchmarks/compression_vectors.py` on: {where}."
         head = f"# Compression with vector codes\n\n{note}{made}"
         parts = [section(part, found) for part, found in results.items() if part != "machine"]

@@ -39,9 +39,10 @@ def export(
         out: model folder to write.
         variant: fp32, fp16, int8 (calibrated on training images), or auto. auto keeps the variant that is
             fastest on this machine and costs at most 0.1 dB of PSNR.
-        entropy: entropy model of the archives of a grid model: static (a table for each channel), context (networks
-            choose the table of each number; smaller, and slower to decode), or auto. auto trains a context model, and
-            keeps it if it saves at least 1 % of the bytes of held-out pictures. Ignored for vector codes.
+        entropy: entropy model of archives: static (a table for each number of a code), context (networks choose the
+            table of each number; smaller, and slower to decode), or auto. auto trains a context model, and keeps it if
+            it saves at least 1 % of the bytes of held-out images. For vector codes auto does so only if the objective
+            stores uint8 codes, as `rate` does; otherwise it means static.
         overwrite: replace a model folder at `out`.
         say: called with a few words when a step begins.
 

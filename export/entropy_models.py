@@ -1,4 +1,4 @@
-"""The entropy models of grid codes: a frequency table for each channel, and a context model where it saves bytes.
+"""The entropy models of codes: a frequency table for each number, and a context model where it saves bytes.
 
 Both are fitted to the codes of training pictures, as the exported encoder makes them. Validation pictures choose.
 """
@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from aekit.codes.archive.container import inputs_per_block
 from aekit.codes.entropy import U8, FrequencyTables
 from aekit.codes.grid_coders import ContextCoder, GridCoder, StaticCoder
 from aekit.codes.tables import CONTEXT, pack_tables
 from aekit.errors import OptionError
 from aekit.training.context import BATCH, train
+from aekit.training.objectives.vector_prior import VectorPrior
+from aekit.training.vector_context import train_vectors
 
 ENTROPIES = ("auto", "static", "context")
 """Values of the option `entropy`: the smaller one on validation pictures, or one of the two in any case."""
 MOST_STEPS = 2000
-"""Training steps of each network of a context model; about a minute in all on one core."""
+"""Training steps of each network of a context model. On one core they take about a minute in all for grid codes, and 5
+to 30 seconds for vector codes, whose networks train together. Models that were trained for context need no steps."""
 _VISITS = 60
 """Times that training sees each place of the training pictures, if that takes fewer steps."""
 _PART_NUMBERS = 2**20
@@ -52,9 +56,37 @@ def fit_entropy_models(training: Sequence[U8], validation: Sequence[U8], pixels:
     return {**facts, "entropy": figures}
 
 
+def fit_vector_models(training: U8, validation: U8, entropy: str, prior: VectorPrior | None = None) -> dict[str, Any]:
+    """Return what model.json keeps of the entropy models of vector codes, as `fit_entropy_models`.
+
+    `training` and `validation` are codes uint8 [n, D]. `prior` are the probabilities that the transform was trained
+    with, if they depend on the context. The figures are bytes an image of the validation images.
+    """
+    tables = FrequencyTables.fit(training)
+    static = _block_bytes(StaticCoder(tables), validation)
+    facts: dict[str, Any] = {"tables": pack_tables(tables)}
+    figures: dict[str, Any] = {"kept": "static", "static_bytes_per_image": static}
+    if entropy != "static":
+        steps = min(MOST_STEPS, max(len(training) * _VISITS // BATCH, 20))
+        model = train_vectors(training, prior=prior, steps=steps)
+        size = _block_bytes(ContextCoder(model), validation)
+        figures |= {"context_bytes_per_image": size, "worst_case": model.check_bounds()}
+        if entropy == "context" or size < (1 - _LEAST_SAVING) * static:
+            facts[CONTEXT] = pack_tables(model)
+            figures["kept"] = "context"
+    return {**facts, "entropy": figures}
+
+
 def bits_per_pixel(figures: dict[str, Any]) -> float:
     """Return the bits a pixel of the entropy model that is kept."""
     return float(figures[f"{figures['kept']}_bits_per_pixel"])
+
+
+def _block_bytes(coder: GridCoder, codes: U8) -> float:
+    """Return the bytes of a code in blocks of an archive, the mean over codes uint8 [n, D]."""
+    step = inputs_per_block(codes.shape[1])
+    blocks = (codes[start : start + step, None] for start in range(0, len(codes), step))
+    return sum(len(coder.encode([block])) for block in blocks) / len(codes)
 
 
 def _size(coder: GridCoder, codes: Sequence[U8]) -> int:

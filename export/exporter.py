@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from aekit._version import __version__
-from aekit.codes.entropy import U8, FrequencyTables
-from aekit.codes.tables import MAX_TABLES_DIM, pack_tables
+from aekit.codes.entropy import U8
+from aekit.codes.tables import MAX_TABLES_DIM
 from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
-from aekit.exporting.entropy_models import bits_per_pixel, check_entropy, fit_entropy_models
+from aekit.exporting.entropy_models import bits_per_pixel, check_entropy, fit_entropy_models, fit_vector_models
 from aekit.exporting.graphs import (
     OPSET,
     CodeUnits,
@@ -47,6 +47,7 @@ from aekit.training.checkpoint import Run
 from aekit.training.data import TrainingData
 from aekit.training.networks import Autoencoder
 from aekit.training.objectives.grid import GridObjective
+from aekit.training.objectives.vector_prior import VectorPrior
 from aekit.training.pictures import PictureData
 from aekit.training.trainer import load_network
 
@@ -74,7 +75,7 @@ def export_run(
         out: model folder to write.
         variant: precision: fp32, fp16, int8, or auto, which keeps the variant that is fastest on this machine's CPU
             and costs at most MOST_AUTO_DB.
-        entropy: entropy model of grid codes: static tables, a context model, or auto, which keeps the smaller one.
+        entropy: entropy model of archives: static tables, a context model, or auto, which keeps the smaller one.
         overwrite: replace a model folder at `out`.
         say: called with a few words when a step begins.
 
@@ -102,6 +103,7 @@ def export_run(
         learned = {**network.state_dict(), **units.state_dict(), **rounding.state_dict()}
         model_id = identity(spec, run.config.options, learned)
         gaussian = None if spec.is_grid else _latent_gaussian(network, units, latents).to_dict()
+        prior = network.learned if isinstance(network.learned, VectorPrior) else None
         del learned, latents, network  # of a large model, memory then holds only the folded one
 
         say("building the graphs")
@@ -151,11 +153,21 @@ def export_run(
             facts |= fit_entropy_models(_grids(shipped, samples.train), _grids(shipped, held_out), pixels, entropy)
             facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
         elif spec.code_dim <= MAX_TABLES_DIM:
-            facts["tables"] = pack_tables(FrequencyTables.fit(samples.codes(shipped)))
+            held_out_codes = np.asarray(shipped.encode(data.validation, "uint8"))
+            facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec), prior)
         for role in ROLES:
             shutil.move(graph_file(folders[kept], role), graph_file(folder, role))
         write_manifest(folder, ROLES, spec, model_id, kept, facts)
     return Bundle.read(out)
+
+
+def _for_vectors(entropy: str, spec: ModelSpec) -> str:
+    """Return the option `entropy` for vector codes: auto tries a context model only where uint8 codes are the default.
+
+    Models of other objectives seldom write archives, and a context model takes time to train.
+    """
+    is_tried = entropy != "auto" or objective_facts(spec.objective).stores_uint8_only
+    return entropy if is_tried else "static"
 
 
 def _code_units(network: Autoencoder, folded: Autoencoder, latents: Tensor, samples: Samples) -> CodeUnits:

@@ -26,14 +26,19 @@ def wide(reach: int) -> tuple[Offset, ...]:
 
 
 def random_model(
-    sizes: Sequence[int], seed: int = 0, scales: int = 5, hidden: int = 6, most: int = 300
+    sizes: Sequence[int], seed: int = 0, scales: int = 5, hidden: int = 6, most: int = 300, *, of_vectors: bool = False
 ) -> ContextModel:
-    """Return a model of groups of so many channels with random weights of at most `most`."""
+    """Return a model of groups of so many channels with random weights of at most `most`.
+
+    A model of vector codes looks at no other place.
+    """
     rng = np.random.default_rng(seed)
     groups, before = list[GroupNetwork](), 0
     for size in sizes:
         lattices, own = (FIRST, wide(2)) if not before else (QUARTERS, wide(1))
         window = SQUARE if before < 20 else (Offset(0, 0),)
+        if of_vectors:
+            lattices, own, window = (Lattice(1, 0, 0),), (), (Offset(0, 0),)
         inputs, outputs = (1 + before) * len(window) + size * len(own), 2 * size
         weights = rng.integers(-most, most + 1, (inputs, hidden + outputs)) // rng.choice([1, 8, 64], (inputs, 1))
         bias = rng.integers(-(1 << 14), 1 << 14, (len(lattices), hidden + outputs))

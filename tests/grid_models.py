@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables
 from aekit.exporting.graphs import OPSET, finish_graph, strip_traces
 from aekit.images.decode import Pixels
+from aekit.images.sources import FolderSource, open_source
 from aekit.model.bundle import ROLES, graph_file, write_manifest
 from aekit.model.codec import Codec
 from aekit.pca import Pca
@@ -19,6 +21,8 @@ from aekit.training.networks.blocks import BlockTransform, pad_to_stride, sample
 
 SIZES = ((20, 33), (48, 40), (8, 8), (64, 25), (1, 70), (7, 3), (16, 16), (31, 47))
 """(height, width) of the made pictures, over and over."""
+BAD = ("a/003.png", "n-bad.jpg", "z-bad.png")
+"""Damaged files in a folder of `write_mixed`."""
 
 
 def made_pictures(count: int, channels: int = 3, seed: int = 0) -> list[Pixels]:
@@ -32,6 +36,29 @@ def made_pictures(count: int, channels: int = 3, seed: int = 0) -> list[Pixels]:
         grain = rng.normal(0, 4, (height, width, channels))
         pictures.append((picture + grain).clip(0, 255).astype(np.uint8))
     return pictures
+
+
+def write_mixed(folder: Path) -> FolderSource:
+    """27 pictures of many sizes and kinds, of which three are damaged: within, and at the end."""
+    (folder / "a").mkdir(parents=True)
+    for row, picture in enumerate(made_pictures(17)):
+        Image.fromarray(picture).save(folder / f"a/{row:03d}.png")
+    gray, colour = made_pictures(2, 1, seed=1)[1][..., 0], made_pictures(1, seed=2)[0]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(np.tile(gray.astype(np.uint16) * 200, (2, 1))).save(folder / "gray16.png")
+    Image.fromarray(colour).save(folder / "turned.jpg", exif=turned, quality=95)
+    Image.fromarray(colour).save(folder / "lossy.webp")
+    Image.fromarray(colour).quantize(9).save(folder / "palette.png", transparency=2)
+    Image.new("RGB", (1, 1), "teal").save(folder / "one.png")
+    Image.fromarray(np.arange(15000, dtype=np.uint8).reshape(1, 5000, 3)).save(folder / "line.png")
+    Image.new("LA", (33, 9), (80, 120)).save(folder / "alpha.png")
+    for name in BAD:
+        (folder / name).write_bytes(b"no picture")
+    source = open_source(str(folder))
+    assert isinstance(source, FolderSource)
+    return source
 
 
 def write_grid_model(folder: Path, *, channels: int = 3, stride: int = 8, code_dim: int = 6, max_side: int = 0) -> Path:

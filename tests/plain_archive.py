@@ -128,7 +128,7 @@ def read_archive(
     h = number(data[10:14])
     assert number(data[14 + h : 18 + h]) == zlib.crc32(data[: 14 + h])
     header = json.loads(zlib.decompress(data[14 : 14 + h]))
-    assert version == (2 if "stride" in header["spec"]["geometry"] else 1)
+    assert version == (2 if "stride" in header["spec"]["geometry"] else 4 if context else 1)
     models = [tables, *([context] if context else [])]
     text = "".join(json.dumps(model, sort_keys=True, separators=(",", ":")) for model in models)
     assert header["tables"] == hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -152,6 +152,23 @@ def read_archive(
                 records += read_records(body[16 + c :], inputs, rows)
             else:
                 assert len(body) == 16 + c and inputs == rows
+        elif version == 4:
+            coder, crc, c = body[4], number(body[5:9]), number(body[9:13])
+            assert coder in (0, 1)
+            found = body[13 : 13 + c]
+            if coder == 0:
+                rows_found = plain_decode(found, rows, tables)
+            else:
+                rows_found = (
+                    [line[0] for line in plain_decode_context(found, [(rows, 1)], context, 2)[0]] if rows else []
+                )
+            assert c == 0 or rows
+            assert crc == zlib.crc32(b"".join(map(bytes, rows_found)))
+            codes += rows_found
+            if header["named"]:
+                records += read_records(body[13 + c :], inputs, rows)
+            else:
+                assert len(body) == 13 + c and inputs == rows
         else:
             coder = body[4]
             assert coder in ((0, 1) if context else (0,))

@@ -123,3 +123,11 @@ def test_an_older_array_of_grid_codes_keeps_its_values() -> None:
     assert isinstance(codes, GridCodes)
     assert codes.sizes == ((20, 33), (20, 33))
     np.testing.assert_array_equal(codes[0], np.load(GRID / "expected.npz", allow_pickle=False)["code_0"])
+
+
+def test_an_older_vector_archive_with_a_context_model_decodes_to_the_very_codes() -> None:
+    with Archive.open(GOLDEN / "vector" / "named.aek", GOLDEN / "vector" / "model") as archive:
+        assert archive.header.version == 4
+        np.testing.assert_array_equal(archive.codes(), np.load(GOLDEN / "vector" / "codes.npy", allow_pickle=False))
+        assert archive.paths == tuple(f"{row:02d}.png" for row in range(60))
+        assert [record.path for record in archive.inputs() if record.error] == ["broken.png"]

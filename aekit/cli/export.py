@@ -25,9 +25,9 @@ def export(
     entropy: Annotated[
         str,
         typer.Option(
-            help="Entropy model of archives, for pictures of any size: static (a table for each channel), context "
-            "(smaller archives that take longer to write and read), or auto. auto trains a context model, which takes "
-            "about a minute, and keeps it if it saves bytes on held-out pictures."
+            help="Entropy model of archives: static (a table for each number of a code), context (smaller archives "
+            "that take longer to write and read), or auto. auto trains a context model, which takes up to a minute, "
+            "and keeps it if it saves bytes on held-out images. Small images: only for the objective rate."
         ),
     ] = "auto",
     overwrite: OverwriteOption = False,

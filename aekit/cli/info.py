@@ -8,7 +8,7 @@ import typer
 
 from aekit.cli.options import JsonOption
 from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words
-from aekit.codes.formats import Description, format_of, names, owner_of
+from aekit.codes.formats import MESSAGE_SUFFIX, Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 
 if TYPE_CHECKING:
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help=f"Model folder or code file ({names()}).", envvar="AEKIT_MODEL")] = Path(
-        "model"
-    ),
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help=f"Model folder, code file ({names()}) or message (NAME{MESSAGE_SUFFIX}).", envvar="AEKIT_MODEL"
+        ),
+    ] = Path("model"),
+    model: Annotated[
+        Path, typer.Option("--model", envvar="AEKIT_MODEL", help="Model folder that made a message.")
+    ] = Path("model"),
     as_json: JsonOption = False,
 ) -> None:
-    """Describe a model folder or a code file; reads no graph and runs nothing."""
+    """Describe a model folder, a code file or a message; reads no graph and runs nothing."""
     from aekit.errors import SourceError
     from aekit.images.picture_output import MARKER
     from aekit.model.bundle import Bundle
@@ -29,7 +35,11 @@ def info(
     if not path.exists() and path.with_name(f"{path.name}.journal").exists():
         found, fix = "an interrupted job", "run it again with --resume"
         raise SourceError(str(path), expected="a finished output", found=found, fix=fix)
-    if kind := format_of(path):
+    if path.suffix == MESSAGE_SUFFIX and not path.is_dir():
+        from aekit.codes.message_files import describe_message
+
+        about = describe_message(path, model)
+    elif kind := format_of(path):
         about = kind.module.describe(path)
     elif not path.is_dir():
         owner = owner_of(path)
@@ -37,7 +47,8 @@ def info(
         found = "another file" if path.exists() else "nothing there"
         raise SourceError(str(path), expected=f"a model folder or a code file, {names()}", found=found, fix=fix)
     elif (path / MARKER).exists():
-        raise SourceError(str(path), expected="a model folder or a code file", found="pictures that aekit wrote")
+        found = "pictures or messages that aekit wrote"
+        raise SourceError(str(path), expected="a model folder, a code file or a message", found=found)
     else:
         about = _describe_model(path, Bundle.read(path))
     emit(about.facts, list(about.lines), as_json)
@@ -77,8 +88,8 @@ def _graph_lines(bundle: "Bundle") -> tuple[str, ...]:
         lines.insert(0, f"halo: {reach}")
         if work := kmac_in_words(bundle.manifest):
             lines.append(work)
-        if entropy := entropy_in_words(bundle.manifest.get("entropy")):
-            lines.append(f"entropy model: {entropy}")
+    if entropy := entropy_in_words(bundle.manifest.get("entropy")):
+        lines.append(f"entropy model: {entropy}")
     return tuple(f"  {line}" for line in lines)
 
 

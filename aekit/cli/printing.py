@@ -151,17 +151,18 @@ def duration(seconds: float) -> str:
 
 
 def entropy_in_words(figures: Any) -> str:
-    """Return which entropy model a grid model has, and what each takes on held-out pictures; "" for other values.
+    """Return which entropy model a model has, and what each takes on held-out pictures; "" for other values.
 
     `figures` comes from model.json, which is untrusted.
     """
     if not isinstance(figures, dict):
         return ""
-    sizes = [figures.get(f"{kind}_bits_per_pixel") for kind in ("static", "context")]
-    static, context = (f"{size:.4f}" if isinstance(size, float) else "" for size in sizes)
-    if not static:
-        return ""
-    if not context:
-        return f"{static} bits a pixel with static tables"
-    kept = str(figures.get("kept"))[:20]
-    return f"{static} bits a pixel with static tables, {context} with a context model; {kept} kept"
+    for key, unit in (("bits_per_pixel", "bits a pixel"), ("bytes_per_image", "bytes an image")):
+        sizes = [figures.get(f"{kind}_{key}") for kind in ("static", "context")]
+        static, context = (f"{size:.4f}" if isinstance(size, float) else "" for size in sizes)
+        if static and context:
+            kept = str(figures.get("kept"))[:20]
+            return f"{static} {unit} with static tables, {context} with a context model; {kept} kept"
+        if static:
+            return f"{static} {unit} with static tables"
+    return ""

@@ -11,7 +11,7 @@ import typer
 
 from aekit.cli import parse
 from aekit.cli.extras import need_extra
-from aekit.cli.options import JsonOption
+from aekit.cli.options import IMAGES_HELP, JsonOption
 from aekit.cli.printing import BEGAN, duration, emit, note, phase, progress_line
 from aekit.cli.train_lines import end_lines, figures_in_words, plan_lines, size_note
 from aekit.errors import OptionError
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help="Images to learn from: mnist-5k (needs no download), mnist, fashion-mnist, a folder (read with its "
-            "subfolders), an .npy or .npz array, or an idx file.",
+            help=f"Images to learn from: {IMAGES_HELP} The named sets are mnist-5k (needs no download), mnist and "
+            "fashion-mnist.",
             show_default="mnist-5k",
         ),
     ] = None,
@@ -212,13 +212,13 @@ def train(
     with reporter:
         try:
             if resume:
-                settings = {**given, "data": data, "config": config}
+                settings = {**given, "data": data or None, "config": config}
                 asked = [name for name, value in settings.items() if value is not None]
                 if asked:
                     raise OptionError("--resume", expected="no settings: a run keeps its own", found=", ".join(asked))
                 done = session.resume(out or FOLDER / LATEST, device=device, **hooks)
             else:
-                done = session.start(data, out, config=config, device=device, since=BEGAN, **hooks, **given)
+                done = session.start(data or None, out, config=config, device=device, since=BEGAN, **hooks, **given)
         except Interrupted:
             reporter.close()
             note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {reporter.run}`")

@@ -1,4 +1,6 @@
-"""Entropy coders of grid codes. Each has a number, its mode, which every block of an archive names.
+"""Entropy coders of grids. Each has a number, its mode, which blocks of an archive name.
+
+Vector codes uint8 [n, D] are coded as one grid [n, 1, D] if the model has a context model.
 
 A coder codes one part of a block at a time: some whole grids, or a band of lines of one large grid. It may use anything
 that the model holds and anything within the part, and nothing else.

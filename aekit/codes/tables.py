@@ -1,4 +1,4 @@
-"""The entropy models that model.json keeps: frequency tables, and for grid codes a context model. Archives use them."""
+"""The entropy models that model.json keeps: frequency tables, and sometimes a context model. Archives use them."""
 
 import base64
 import binascii
@@ -79,8 +79,6 @@ def _read_context(bundle: Bundle, digest: Any) -> "ContextModel":
     from aekit.codes.context.model import ContextModel
 
     where = f"{bundle.path / MANIFEST}: {CONTEXT}"
-    if not bundle.spec.is_grid:
-        raise BundleError(where, expected="no context model for vector codes", found="one", fix="export the run again")
     try:
         data = _unpacked(bundle.manifest[CONTEXT], _CONTEXT_BYTES)
         values = parse_json(data, TablesError, "the context model", most_values=_CONTEXT_VALUES)
@@ -91,6 +89,8 @@ def _read_context(bundle: Bundle, digest: Any) -> "ContextModel":
         raise BundleError(where, expected="a packed context model", found=reason(error)) from error
     if model.channels != bundle.spec.code_dim:
         raise BundleError(where, expected=f"a model of {bundle.spec.code_dim} channels", found=str(model.channels))
+    if not bundle.spec.is_grid and model.margin:
+        raise BundleError(where, expected="a model that looks at one place, for vector codes", found="neighbours")
     digest.update(data)
     return model
 

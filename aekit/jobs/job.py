@@ -106,7 +106,7 @@ class Job:
         resumed job uses the same batches and threads.
         """
         codec = self.codec
-        files = [codec.bundle.manifest.get(name) for name in ("files", "tables")]
+        files = [codec.bundle.manifest.get(name) for name in ("files", "tables", "context")]
         return {
             "the command": self.command,
             "the version of aekit": __version__,

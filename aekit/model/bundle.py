@@ -123,6 +123,9 @@ def write_bundle(
 
     `graphs` maps `encoder` and `decoder` to the bytes of their ONNX files. Raises OutputError or OSError if a file
     can't be written.
+
+    A model of vector codes with a context model is written as FORMAT_VERSION, because older versions of aekit would
+    write archives that its own readers refuse.
     """
     for role, data in graphs.items():
         graph_file(folder, role).write_bytes(data)
@@ -139,6 +142,7 @@ def write_manifest(
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         files[file.name] = {"sha256": digest, "bytes": file.stat().st_size}
-    identity = {"format_version": spec.format_version, "model_id": model_id, "variant": variant}
+    version = FORMAT_VERSION if "context" in facts and not spec.is_grid else spec.format_version
+    identity = {"format_version": version, "model_id": model_id, "variant": variant}
     manifest = {**identity, "spec": spec.to_dict(), "files": files, **facts}
     write_json(folder / MANIFEST, manifest)

@@ -2,22 +2,26 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from aekit.errors import CheckpointError, OptionError, unknown_value
-from aekit.registry import NETWORKS, NetworkEntry
+from aekit.registry import NETWORKS, OBJECTIVES, NetworkEntry
 from aekit.spec import Geometry, GridGeometry, ModelSpec
 from aekit.training.networks.layouts import LAYOUTS, GridLayout
 from aekit.training.objectives import Objective, make_objective
 from aekit.training.presets import GRID_ONLY, GRID_SETTINGS, PRESETS
+
+MAX_SOURCES = 10_000
+"""Largest number of texts that name the images of a run. config.json keeps all of them."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """All settings of a run. The same config, data and machine give the same weights."""
 
-    data: str = "mnist-5k"
-    """Source of the images: a named set or a path."""
+    data: str | tuple[str, ...] = "mnist-5k"
+    """Source of the images: a named set, a path, or several texts that name image files; see `open_source`."""
     preset: str = "default"
     """Name of the preset these settings began from. For the network `grid` it is the name of the layout."""
     network: str = "residual"
@@ -114,7 +118,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+        data = self.data if isinstance(self.data, str) else list(self.data)
+        return {**dataclasses.asdict(self), "data": data, "hidden": list(self.hidden)}
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> Self:
@@ -129,6 +134,9 @@ class TrainConfig:
         read = dict(values)
         if isinstance(read["hidden"], list) and all(type(units) is int for units in read["hidden"]):
             read["hidden"] = tuple(read["hidden"])
+        if (data := _sources(read["data"])) is None:
+            raise CheckpointError(f"{where}: data", expected="a text or texts", found=repr(read["data"])[:80])
+        read["data"], kinds["data"] = data, type(data)
         options = read["options"]
         if isinstance(options, dict) and not all(isinstance(text, str) for text in (*options, *options.values())):
             raise CheckpointError(f"{where}: options", expected="texts by name", found=repr(options)[:80])
@@ -138,6 +146,21 @@ class TrainConfig:
             if type(read[name]) is not kind:
                 raise CheckpointError(f"{where}: {name}", expected=kind.__name__, found=repr(read[name])[:80])
         return cls(**read)
+
+
+def _sources(value: Any) -> str | tuple[str, ...] | None:
+    """Return a text, or the texts of a list as a tuple or, if there is one, as a text. Return None for other values.
+
+    Raises OptionError for more texts than a run keeps.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(text, str | Path) for text in value):
+        return None
+    if len(value) > MAX_SOURCES:
+        expected, fix = f"at most {MAX_SOURCES:,} files and folders", "name a folder, a quoted pattern, or @LIST"
+        raise OptionError("data", expected=expected, found=f"{len(value):,}", fix=fix)
+    return str(value[0]) if len(value) == 1 else tuple(map(str, value))
 
 
 _CHOICES = {
@@ -180,12 +203,16 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     if PRESETS[preset].get("network") == "grid":
         raise OptionError("--preset", expected=f"a preset of the network {network}", found=preset)
     code_dim = objective.suggested_code_dim or TrainConfig.code_dim
+    if added := dict(OBJECTIVES[named["objective"]].of_new_vectors):
+        typed["options"] = added | typed.get("options", {})
     return TrainConfig(**{"hidden": facts.hidden, "code_dim": code_dim, **PRESETS[preset], **typed, **named})
 
 
 def _typed(name: str, value: Any) -> Any:
     """Convert a setting to the type of its field. Raises OptionError if it can't be; returns an unknown name's value
     unchanged."""
+    if name == "data" and (data := _sources(value)) is not None:
+        return data
     kind = type(getattr(TrainConfig(), name, value))
     if kind is tuple and isinstance(value, list | tuple) and all(type(size) is int for size in value):
         return tuple(value)

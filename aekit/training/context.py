@@ -86,7 +86,7 @@ def train(
         examples = _Examples.of(canvas, group, before, rng)
         networks.append(FloatGroup(examples, group))
         _fit(networks[-1], examples, steps)
-        groups.append(rounded(networks[-1], group, before))
+        groups.append(rounded(networks[-1].state_dict(), group, before))
         before += group.channels
     model = ContextModel(tuple(order), tuple(groups), starting_tables())
     counts = np.zeros(SCALES * FRACTIONS * 256, np.int64)

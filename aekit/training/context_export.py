@@ -7,18 +7,16 @@ keeps its weights within WEIGHT and its worst case below 2^24, so float32 carrie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aekit.codes.context.model import FRACTIONS
 from aekit.codes.context.network import MAX_SHIFT, MOST_HIDDEN, MOST_INPUT, GroupNetwork
 from aekit.codes.entropy import FrequencyTables
 from aekit.training.context_layout import GroupLayout
-
-if TYPE_CHECKING:
-    from aekit.training.context import FloatGroup
 
 SCALES = 32
 """Number of scales."""
@@ -39,9 +37,9 @@ _UNIT = 64
 Doubles = NDArray[np.float64]
 
 
-def rounded(network: FloatGroup, group: GroupLayout, before: int) -> GroupNetwork:
-    """Return the integer network of a trained float network."""
-    part = {name: value.detach().double().numpy() for name, value in network.state_dict().items()}
+def rounded(state: Mapping[str, Tensor], group: GroupLayout, before: int) -> GroupNetwork:
+    """Return the integer network of a trained float network. `state` is the `state_dict` of a FloatGroup."""
+    part = {name: value.detach().double().numpy() for name, value in state.items()}
     scale, out_scale = part["input_scale"], part["out_scale"][:, None]
     to_hidden = part["hidden.weight"] * scale * HIDDEN_UNIT
     hidden_bias = (part["hidden.bias"] + part["hidden_pass"]) * HIDDEN_UNIT

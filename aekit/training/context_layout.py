@@ -1,4 +1,4 @@
-"""Layout of a context model: its groups of channels, their passes, and what their networks see."""
+"""Layout of a context model: its groups of channels or dimensions, their passes, and what their networks see."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ QUARTERS = tuple(Lattice(2, y, x) for y, x in ((0, 0), (1, 1), (0, 1), (1, 0)))
 """Passes of a group: each is a quarter of the places. The last two see all four direct neighbours."""
 FIRST = (*(Lattice(4, y, x) for y, x in ((0, 0), (2, 2), (0, 2), (2, 0))), *QUARTERS[1:])
 """Passes of the first group, which sees nothing else: its first quarter is coded in quarters itself."""
+
+VECTOR_HIDDEN = 32
+"""Hidden units of each network of vector codes."""
+MOST_SEEN = 511
+"""Most dimensions that a network of vector codes sees. Dimensions after the first 512 are coded without context: the
+weights grow with the square of their number, and they have few bits each."""
 
 
 @dataclass(frozen=True)
@@ -44,4 +50,18 @@ def default_layout(channels: int) -> tuple[GroupLayout, ...]:
         own = tuple(offset for offset in square(1 if number else 2) if offset != (0, 0))
         window = square(1) if number < 6 else (Offset(0, 0),)  # more inputs only learned the training pictures by heart
         groups.append(GroupLayout(size, 32 if number < 3 else 48, QUARTERS if number else FIRST, window, own))
+    return tuple(groups)
+
+
+def vector_layout(dimensions: int) -> tuple[GroupLayout, ...]:
+    """Return the groups for vector codes of so many numbers, which are coded as grids of one column.
+
+    The first dimensions, which have most bits, are groups of their own.
+    """
+    ends = [end for end in (*range(1, 17), *range(20, 64, 4), 64, 80, 96, 128, 192, 256, 384, 512) if end < dimensions]
+    groups, before = list[GroupLayout](), 0
+    for size in np.diff([0, *ends, dimensions]).tolist():
+        window = (Offset(0, 0),) if before <= MOST_SEEN else ()
+        groups.append(GroupLayout(size, VECTOR_HIDDEN, (Lattice(1, 0, 0),), window, ()))
+        before += size
     return tuple(groups)

@@ -18,6 +18,7 @@ from aekit.training.networks.blocks import BlockStatistics
 from aekit.training.networks.factory import Start
 from aekit.training.pictures import PictureData
 from aekit.training.reproducible import flushed_denormals
+from aekit.training.team import Team
 
 END_SECONDS = 0.5
 """Seconds that a run takes after its last step: it writes its files, and the process ends."""
@@ -27,6 +28,7 @@ class Loop(Protocol):
     """What the trainer needs of a loop. TrainLoop implements it for vector codes, GridLoop for grid codes."""
 
     patience: float
+    team: Team
     config: TrainConfig
     network: Autoencoder
     averaged: Autoencoder
@@ -53,9 +55,9 @@ def make_loop(config: TrainConfig, data: TrainingData | PictureData, device: str
     """Make the loop of a run. `start` is what the network starts from; None if weights will be loaded."""
     if isinstance(data, PictureData):
         assert start is None or isinstance(start, BlockStatistics)
-        return GridLoop(config, data, device, start)
+        return GridLoop(config, data, device, start, Team.of_device(device))
     assert start is None or isinstance(start, Pca)
-    return TrainLoop(config, data, device, start)
+    return TrainLoop(config, data, device, start, Team.of_device(device))
 
 
 def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int, int]:
@@ -79,7 +81,7 @@ def steps_within(
     called = time.monotonic()
     measured = make_loop(config, data, device, start)
     batches = measured.batches()
-    with flushed_denormals():
+    with flushed_denormals(), measured.team.at_work():
         for batch in batches[:3]:  # the first steps are slower: they allocate memory and choose kernels
             measured.train_step(batch)
         began, done = time.monotonic(), 0

@@ -7,11 +7,12 @@ resume                        run folder ─▶ images ─▶ trainer ─▶ Tra
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aekit.images.gathering import everywhere
 from aekit.images.records import Record
 from aekit.images.sources import open_source
 from aekit.pca import Pca
@@ -115,7 +116,7 @@ class TrainResult:
 
 
 def start(
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     *,
     config: str | Path | None = None,
@@ -133,7 +134,8 @@ def start(
         aekit.export(result.run, "model")
 
     Args:
-        data: a folder, an .npy, .npz or idx file, or a named set. None means mnist-5k, which needs no download.
+        data: a folder, an image file, a pattern such as "a/**/*.png", "@LIST" for a list file, or several of these; an
+            .npy, .npz or idx file; or a named set. None means mnist-5k, which needs no download.
         out: run folder to make. None means runs/DATA-CODE_DIM, and `runs/latest` then names it.
         config: a TOML file of settings, or the config.json of another run.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -163,7 +165,7 @@ def start(
     """
     began = time.monotonic() if since is None else since
     torch_device = choose_device(device)
-    given = {**settings, "data": None if data is None else str(data)}
+    given = {**settings, "data": str(data) if isinstance(data, Path) else data}
     asked = new_run(given, None if config is None else Path(config))
     if out is not None:
         check_free(Path(out))
@@ -174,13 +176,15 @@ def start(
     is_open = "hidden" not in asked.chosen
     chosen = within_size(chosen, loaded.geometry, asked.max_model_size, may_shrink=is_open)
     remarks += _remarks(asked.config, chosen, loaded, asked.max_model_size)
-    name = re.sub(r"[^\w.-]+", "-", Path(chosen.data).stem).strip("-.") or "images"
+    stem = Path(chosen.data).stem if isinstance(chosen.data, str) else ""
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "images"
     path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{'grid' if chosen.is_grid else chosen.code_dim}")
     check_free(path)
     if path.parent == FOLDER:
         check_latest(FOLDER)
     if loaded.kind in ("folder", "array"):
-        chosen = dataclasses.replace(chosen, data=str(Path(chosen.data).resolve()))
+        lasting = everywhere(chosen.data) if isinstance(chosen.data, str) else tuple(map(everywhere, chosen.data))
+        chosen = dataclasses.replace(chosen, data=lasting)
     if chosen.precision == "auto":
         chosen = dataclasses.replace(chosen, precision=choose_precision(torch_device))
 

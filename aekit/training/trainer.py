@@ -100,7 +100,7 @@ def train(
         recorder = _Recorder(run, loop)
         if resume:
             recorder.restore()
-        with stop_on_signal() as stop, flushed_denormals():
+        with stop_on_signal() as stop, flushed_denormals(), loop.team.at_work():
             return recorder.run_epochs(stop, deadline, on_epoch, on_step)
 
 

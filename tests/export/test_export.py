@@ -13,6 +13,7 @@ from conftest import made_images
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import read_tables
 from aekit.errors import OptionError, OutputExists, ParityError
+from aekit.evaluation.archive_size import archive_size
 from aekit.evaluation.metrics import mse, psnr
 from aekit.exporting.exporter import export_run, identity
 from aekit.exporting.graphs import (
@@ -202,6 +203,23 @@ def test_a_still_latent_is_kept_at_128() -> None:
     assert torch.allclose(code[:, 1], torch.full((50,), 128.0))
     assert code[:, 0].min() == pytest.approx(0, abs=1e-3) and code[:, 0].max() == pytest.approx(255, abs=1e-3)
     assert torch.allclose(units.inverse(code), latents, atol=1e-5)
+
+
+def test_the_entropy_model_is_the_one_asked_for(tmp_path: Path) -> None:
+    run, data = trained(tmp_path, {"network": "mlp", "hidden": ()}, (8, 8, 1))
+    bundles = {name: export_run(run, data, tmp_path / name, entropy=name) for name in ("auto", "context")}
+    kept = {name: bundle.manifest["entropy"]["kept"] for name, bundle in bundles.items()}
+    assert kept == {"auto": "static", "context": "context"}  # plain models seldom write archives
+    assert [bundle.manifest["format_version"] for bundle in bundles.values()] == [1, 4]
+    assert [read_tables(bundle).context is not None for bundle in bundles.values()] == [False, True]
+    figures, codec = bundles["context"].manifest["entropy"], Codec.load(bundles["context"].path)
+    codes = codec.encode(data.validation, "uint8")
+    for name, bundle in zip(("static", "context"), bundles.values(), strict=True):
+        # The rest of the file is its header and its block's, of some hundred bytes.
+        rest = archive_size(bundle, codes).file - len(codes) * figures[f"{name}_bytes_per_image"]
+        assert 0 < rest < 500
+    with pytest.raises(OptionError, match="--entropy: expected auto or static or context, found 'best'"):
+        export_run(run, data, tmp_path / "none", entropy="best")
 
 
 def test_model_json_holds_no_path(tmp_path: Path) -> None:

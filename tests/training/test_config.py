@@ -37,6 +37,7 @@ def test_a_preset_names_the_layout_of_grid_codes(preset: str) -> None:
         ({"optimizer": "tf1-rmsprop"}, "optimizer: expected adamw"),
         ({"objective": "sparse"}, "expected plain or denoising or rate for pictures of any size, found sparse; choose"),
         ({"objective": "variational"}, "found variational"),
+        ({"options": {"prior": "context"}}, "prior: expected tables for grid codes, .*, found context; leave it out"),
         ({"preset": "tiny", "network": "mlp"}, "--preset: expected a preset of the network mlp, found tiny"),
     ],
 )

@@ -19,17 +19,20 @@ from aekit.cli import parse
 from aekit.cli.train_lines import size_note
 from aekit.codes.entropy import FrequencyTables
 from aekit.errors import OptionError
+from aekit.evaluation.archive_size import archive_size
 from aekit.exporting.exporter import export_run
 from aekit.model.codec import Codec
 from aekit.pca import Pca
 from aekit.spec import Geometry
 from aekit.training.checkpoint import Run
-from aekit.training.config import make_config
+from aekit.training.config import TrainConfig, make_config
+from aekit.training.context_layout import vector_layout
 from aekit.training.data import TrainingData, load_training_data
 from aekit.training.networks import Autoencoder, make_network
 from aekit.training.objectives import make_objective
 from aekit.training.objectives.objective import clipped_mse
 from aekit.training.objectives.rate import LatentModel, Rate
+from aekit.training.objectives.vector_prior import VectorPrior
 from aekit.training.session import fit_principal
 from aekit.training.trainer import Interrupted, load_network, train
 
@@ -223,9 +226,12 @@ def test_codes_take_the_bytes_asked_for_and_are_the_grid_of_training(
     codes = codec.encode(digits.validation, "uint8")
     ties = np.abs(steps - np.floor(steps) - 0.5) < 1e-3
     np.testing.assert_array_equal(codes[~ties], steps.round()[~ties] + 128)
-    # What the model learned of the latents is what an entropy coder's tables, fitted on training codes, take.
-    tables = FrequencyTables.fit(codec.encode(digits.train, "uint8"))
-    assert tables.entropy_bits(codes) / 8 / len(codes) == pytest.approx(last.validation["bytes"], rel=0.05)
+    # What the model learned of the latents is what the context coder, fitted on training codes, takes in an archive.
+    entropy = bundle.manifest["entropy"]
+    assert (entropy["kept"], bundle.manifest["format_version"]) == ("context", 4)
+    assert entropy["context_bytes_per_image"] == pytest.approx(last.validation["bytes"], rel=0.05)
+    assert entropy["context_bytes_per_image"] < 0.92 * entropy["static_bytes_per_image"]
+    assert archive_size(bundle, codes).file == pytest.approx(len(codes) * entropy["context_bytes_per_image"], abs=500)
     # The decoder graph gives the error that validation found: codes are latents without a further rescaling.
     error = np.square((codec.decode(codes).astype(np.float64) - digits.validation) / 255).mean()
     assert error == pytest.approx(last.validation["mse"], rel=0.01)
@@ -291,7 +297,8 @@ def test_a_size_suggests_how_many_numbers_a_code_has() -> None:
         ({"lambda": "-1"}, "lambda: expected 1e-08 to 10"),
         ({"lambda": "nan"}, "lambda: expected 1e-08 to 10"),
         ({"bytes": "-3"}, "bytes: expected 0.1 to 16,777,216"),
-        ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0)"),
+        ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0, prior=tables)"),
+        ({"prior": "none"}, "prior: expected tables or context, found 'none'"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, str], said: str) -> None:
@@ -337,3 +344,31 @@ def test_more_bytes_than_the_numbers_hold_is_an_error() -> None:
     config = make_config("default", objective="rate", options={"bytes": "8"}, code_dim=8, hidden=(8,))
     with pytest.raises(OptionError, match=r"bytes: expected at most half a byte per number, 4, found 8; give a larger"):
         make_network(config, Geometry(8, 8, 1))
+
+
+def test_new_runs_train_for_a_context_model_and_older_ones_do_not() -> None:
+    config = make_config("default", objective="rate", options={"bytes": "4"}, code_dim=8, hidden=(8,))
+    assert config.options == {"bytes": "4", "prior": "context"}
+    older = TrainConfig.from_dict({**config.to_dict(), "options": {"bytes": "4"}}, "here")
+    learned = [make_network(each, Geometry(8, 8, 1)).learned for each in (config, older)]
+    assert [isinstance(model, VectorPrior) for model in learned] == [True, False]
+    assert make_config("default", objective="rate", options={"prior": "tables"}).options == {"prior": "tables"}
+
+
+def test_probabilities_depend_on_earlier_numbers_alone_and_start_as_tables() -> None:
+    torch.manual_seed(0)
+    scale = torch.rand(40) + 1
+    model, static = VectorPrior(scale, 0.1), LatentModel(scale, 0.1)
+    steps = torch.randint(-4, 5, (6, 40)).float()
+    torch.testing.assert_close(model.bits_of_each(steps), static.bits_of_each(steps))
+    with torch.no_grad():
+        model.networks.out.normal_()
+        model.networks.direct.normal_()
+    bits = model.bits_of_each(steps)
+    for dimension in range(40):
+        changed = steps.clone()
+        changed[:, dimension] += 3
+        differ = (model.bits_of_each(changed) != bits).any(0).nonzero()[:, 0]
+        assert differ.min() == dimension
+    group = [group.channels for group in vector_layout(40)]
+    assert group[:16] == [1] * 16 and sum(group) == 40

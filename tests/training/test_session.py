@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import made_images
+from conftest import made_images, write_pictures
 from small_runs import new_run
 
 import aekit
@@ -107,6 +107,23 @@ def test_a_settings_file_of_another_run_does_not_decide_what_is_read(images: Pat
     from aekit.training.settings import read_settings
 
     assert "data" not in read_settings(tmp_path / "run" / CONFIG)
+
+
+def test_a_run_of_several_files_is_read_again_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aekit.runs import run_of_model
+
+    write_pictures(tmp_path / "in", 40)
+    monkeypatch.chdir(tmp_path)
+    given = ["in/a", "in/b/001.png", Path("in/b/003.png"), "in/b/*[57].png"]
+    aekit.train(given, tmp_path / "run", **SMALL)
+    monkeypatch.chdir(tmp_path / "in")
+    run = Run.read(tmp_path / "run")
+    assert run.config.data == tuple(str(tmp_path / name) for name in given)
+    assert len(run.load_data().train) + len(run.load_data().validation) == 20 + 2 + 8
+    assert run_of_model(run.path, run.run_id)["data"] == list(run.config.data)  # type: ignore[index]
+    for wrong in ([], ["a"] * 10_001, [3], 3):
+        with pytest.raises(OptionError, match="data"):
+            aekit.train(wrong, tmp_path / "x", **SMALL)  # type: ignore[arg-type]
 
 
 def test_two_processes_do_not_train_one_run(images: Path, tmp_path: Path) -> None:

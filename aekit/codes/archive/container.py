@@ -2,8 +2,8 @@
 
     magic, version │ header │ block │ block │ … │ footer │ footer's length
 
-The content of blocks is in vector_blocks.py (version 1) and grid_blocks.py (version 2). A file is untrusted: every
-count is checked against the bytes that are there before memory is taken for it.
+The content of blocks is in vector_blocks.py (version 1), grid_blocks.py (version 2) and vector_context_blocks.py
+(version 4). A file is untrusted: every count is checked against the bytes that are there before memory is taken for it.
 """
 
 import json
@@ -20,8 +20,10 @@ from aekit.spec import ModelSpec
 
 MAGIC = b"\x89AEK\r\n\x1a\n"
 """First bytes of an archive, made as PNG's are: the first is no text, and a transfer as text changes the line ends."""
-NEWEST = 2
-"""Newest version that this aekit reads. Archives of vector codes are version 1, archives of grid codes version 2."""
+VECTORS, GRIDS, VECTORS_IN_CONTEXT = 1, 2, 4
+"""Versions: archives of vector codes, of grid codes, and of vector codes of a model that has a context model."""
+NEWEST = 4
+"""Newest version that this aekit reads."""
 MAX_INPUTS = 4096
 """Largest number of inputs of a block, read or failed."""
 
@@ -52,16 +54,16 @@ class Header:
     """Digest of the frequency tables that the codes are coded with, `ModelTables.digest`."""
     named: bool
     """Whether the images have paths."""
+    version: int
+    """Version of the archive: VECTORS, GRIDS or VECTORS_IN_CONTEXT."""
 
     @classmethod
     def of(cls, bundle: Bundle, *, named: bool) -> Self:
         """Return the header of an archive of `bundle`'s codes. Raises BundleError if it has no frequency tables."""
-        return cls(bundle.model_id, bundle.variant, bundle.spec, read_tables(bundle).digest, named)
-
-    @property
-    def version(self) -> int:
-        """Version of the archive: 1 for vector codes, 2 for grid codes."""
-        return 2 if self.spec.is_grid else 1
+        models = read_tables(bundle)
+        of_vectors = VECTORS if models.context is None else VECTORS_IN_CONTEXT
+        version = GRIDS if bundle.spec.is_grid else of_vectors
+        return cls(bundle.model_id, bundle.variant, bundle.spec, models.digest, named, version)
 
     def to_bytes(self) -> bytes:
         """Return the start of the file, up to the first block."""
@@ -133,10 +135,9 @@ def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
         raise damaged from error
     if not all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts) or not isinstance(named, bool):
         raise damaged
-    header = Header(texts[0], texts[1], spec, texts[2], named)
-    if version != header.version:
+    if version not in ((GRIDS,) if spec.is_grid else (VECTORS, VECTORS_IN_CONTEXT)):
         raise damaged
-    return header, _LEAD.size + len(body)
+    return Header(texts[0], texts[1], spec, texts[2], named, version), _LEAD.size + len(body)
 
 
 def read_frame(file: BinaryIO, offset: int, end: int) -> tuple[int, bytes, int] | None:

@@ -1,14 +1,15 @@
-"""Layouts: how the blocks of an archive hold codes. Vector codes have one, grid codes another."""
+"""Layouts: how the blocks of an archive hold codes. Each version of the archive has one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from aekit.codes.archive.columns import Numbers
+from aekit.codes.archive.container import GRIDS, VECTORS_IN_CONTEXT, Header
 from aekit.codes.archive.grid_blocks import GridLayout
 from aekit.codes.archive.vector_blocks import VectorLayout
+from aekit.codes.archive.vector_context_blocks import VectorContextLayout
 from aekit.codes.tables import ModelTables
 from aekit.images.records import Record
-from aekit.spec import ModelSpec
 
 
 class Block(Protocol):
@@ -86,6 +87,7 @@ class Layout(Protocol):
         ...
 
 
-def layout_of(spec: ModelSpec, *, named: bool) -> Layout:
-    """Return the layout of an archive of this model's codes. `named` says whether images have paths."""
-    return cast(Layout, GridLayout(spec, named=named) if spec.is_grid else VectorLayout(spec, named=named))
+def layout_of(header: Header) -> Layout:
+    """Return the layout of an archive with this header."""
+    layouts = {GRIDS: GridLayout, VECTORS_IN_CONTEXT: VectorContextLayout}
+    return cast(Layout, layouts.get(header.version, VectorLayout)(header.spec, named=header.named))

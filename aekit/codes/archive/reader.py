@@ -57,7 +57,7 @@ class Archive(Sequence[Entry]):
     ) -> None:
         self.path, self.header, self.places, self.loss = path, header, tuple(places), loss
         self._file, self._model = file, model
-        self._layout = layout_of(header.spec, named=header.named)
+        self._layout = layout_of(header)
         self._starts: list[int] = np.cumsum([0, *(place.rows for place in places)]).tolist()
         self._decoded: tuple[int, list[Entry]] | None = None
 

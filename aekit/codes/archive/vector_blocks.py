@@ -59,23 +59,13 @@ class CodeBlock:
         return cls(inputs, rows, (height, width, channels), codes, names)
 
 
-class VectorLayout:
-    """Writes and reads blocks of codes uint8 [rows, code_dim]. A Layout (aekit.codes.archive.layout)."""
+class VectorRows:
+    """What layouts of vector codes share: codes are uint8 [rows, code_dim]."""
 
     def __init__(self, spec: ModelSpec, *, named: bool) -> None:
         self._code_dim, self._geometry, self._named = spec.code_dim, spec.fixed, named
-        self._tables: FrequencyTables | None = None
         self.most_inputs = inputs_per_block(spec.code_dim)
         self.most_numbers = MAX_SYMBOLS
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether `use` was called."""
-        return self._tables is not None
-
-    def use(self, tables: ModelTables) -> None:
-        """Code and decode with these tables."""
-        self._tables = tables.tables
 
     def checked(self, codes: Any, rows: int) -> U8:
         """Return `codes` if they are the codes of so many images. Raises ShapeError if not."""
@@ -99,6 +89,33 @@ class VectorLayout:
         """Return the codes of all parts."""
         return np.concatenate([np.empty((0, self._code_dim), np.uint8), *parts])
 
+    def sizes(self, block: Any, where: str) -> list[tuple[int, int]]:
+        """Return (height, width) of each image as it was encoded."""
+        return [(self._geometry.height, self._geometry.width)] * block.rows
+
+    def records(self, block: Any, where: str) -> list[Record]:
+        """Return the records of a block's inputs. Raises CodesError if they are damaged."""
+        return unpack(block.names, block.inputs, block.rows, where)
+
+    def _check_named(self, block: Any, where: str) -> None:
+        if not self._named and (block.names or block.inputs != block.rows):
+            raise CodesError(where, expected="images without paths", found="others")
+
+
+class VectorLayout(VectorRows):
+    """Writes and reads blocks of version 1. A Layout (aekit.codes.archive.layout)."""
+
+    _tables: FrequencyTables | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `use` was called."""
+        return self._tables is not None
+
+    def use(self, tables: ModelTables) -> None:
+        """Code and decode with these tables."""
+        self._tables = tables.tables
+
     def frame(self, inputs: int, codes: U8, records: Sequence[Record]) -> bytes:
         """Return the frame of a block of so many inputs."""
         assert self._tables is not None
@@ -111,17 +128,8 @@ class VectorLayout:
         block, shape = CodeBlock.from_body(body, where), (1, 1, self._code_dim)
         if block.shape != shape:
             raise CodesError(where, expected=f"codes of the shape {shape}", found=f"{block.shape}", fix="update aekit")
-        if not self._named and (block.names or block.inputs != block.rows):
-            raise CodesError(where, expected="images without paths", found="others")
+        self._check_named(block, where)
         return block
-
-    def sizes(self, block: CodeBlock, where: str) -> list[tuple[int, int]]:
-        """Return (height, width) of each image as it was encoded."""
-        return [(self._geometry.height, self._geometry.width)] * block.rows
-
-    def records(self, block: CodeBlock, where: str) -> list[Record]:
-        """Return the records of a block's inputs. Raises CodesError if they are damaged."""
-        return unpack(block.names, block.inputs, block.rows, where)
 
     def codes(self, block: CodeBlock, where: str, rows: Numbers | None = None) -> U8:
         """Decode the codes of a block, or of its ascending `rows`. Raises CodesError if they are damaged."""

@@ -61,7 +61,7 @@ class ArchiveWriter:
     def __init__(self, file: BinaryIO, bundle: Bundle, *, named: bool) -> None:
         self._file, self._bundle, self._named = file, bundle, named
         self._header = Header.of(bundle, named=named)
-        self._layout = layout_of(bundle.spec, named=named)
+        self._layout = layout_of(self._header)
         self._layout.use(read_tables(bundle))
         self._places, self._open = list[BlockPlace](), _OpenBlock()
         self._added = self._drop = 0

@@ -57,6 +57,12 @@ class GridRate(Rate, GridObjective):
         """None: the layout gives the channels of a code, whatever size is asked for."""
         return None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prior != "tables":
+            expected, fix = "tables for grid codes, whose context model export fits", "leave it out"
+            raise OptionError("prior", expected=expected, found=self.prior, fix=fix)
+
     @property
     def dead_zone(self) -> float:
         """Steps by which the border between the codes 0 and ±1 lies beyond a half."""

@@ -49,6 +49,7 @@ _STEER = 40.0
 """Speed of steering. If the size is wrong by the factor f, λ changes by f**(_STEER · s) over the share s of a run."""
 _MOST_CHANGE = 0.1
 """Largest change of log λ in one call of `steer`."""
+_PRIORS = ("tables", "context")
 MOST_BYTES = 2**24
 """Largest size of a code that may be asked for, in bytes."""
 OVER = 4
@@ -85,19 +86,24 @@ class LatentModel(nn.Module):
 
         The probability of a number is the mixture's mass in the interval of one step around it.
         """
-        # Both tails of a logistic are alike; floats are more precise in the lower one.
-        away = (steps.unsqueeze(-1) - self.means).abs()
-        narrow = (-self.log_widths).exp()
-        interval = ((0.5 - away) * narrow).sigmoid() - ((-0.5 - away) * narrow).sigmoid()
-        probability = (interval * self.shares.softmax(-1)).sum(-1)
-        return -probability.clamp(min=_RARE).log2()
+        return mixture_bits(steps, self.shares, self.means, self.log_widths)
+
+
+def mixture_bits(steps: Tensor, shares: Tensor, means: Tensor, log_widths: Tensor) -> Tensor:
+    """Return the bits of numbers […, D] under mixtures of logistics. Parameters broadcast to […, D, components]."""
+    # Both tails of a logistic are alike; floats are more precise in the lower one.
+    away = (steps.unsqueeze(-1) - means).abs()
+    narrow = (-log_widths).exp()
+    interval = ((0.5 - away) * narrow).sigmoid() - ((-0.5 - away) * narrow).sigmoid()
+    probability = (interval * shares.softmax(-1)).sum(-1)
+    return -probability.clamp(min=_RARE).log2()
 
 
 @dataclass(frozen=True)
 class Rate(Objective):
     """cost = bits per pixel + λ · 255² · mean squared error.
 
-    The bits are those of an entropy coder that has one table for each number of the code.
+    The bits are those of an entropy coder that has one table for each number of the code, or a context model.
     """
 
     lambda_: float = 0.0
@@ -105,6 +111,9 @@ class Rate(Objective):
     `bytes`, the λ that reaches the size."""
     bytes: float = 0.0
     """Mean bytes that a code should take; training finds the λ that reaches them. 0 asks for no size."""
+    prior: str = "tables"
+    """What training expects of the entropy coder of vector codes: a table for each number (`tables`), or a context
+    model (`context`). Runs of earlier versions have tables."""
 
     def __post_init__(self) -> None:
         if self.lambda_ and self.bytes:
@@ -113,6 +122,8 @@ class Rate(Objective):
             raise OptionError("lambda", expected="1e-08 to 10, such as 0.0005", found=f"{self.lambda_:g}")
         if self.bytes and not 0.1 <= self.bytes <= MOST_BYTES:
             raise OptionError("bytes", expected=f"0.1 to {MOST_BYTES:,} per image", found=f"{self.bytes:g}")
+        if self.prior not in _PRIORS:
+            raise OptionError("prior", expected=" or ".join(_PRIORS), found=repr(self.prior)[:80])
 
     @property
     def suggested_code_dim(self) -> int | None:
@@ -132,13 +143,18 @@ class Rate(Objective):
                 fix="give a larger --code-dim",
             )  # fmt: skip
         weight = self.lambda_ or _LAMBDA
+        make: type[LatentModel] = LatentModel
+        if self.prior == "context":
+            from aekit.training.objectives.vector_prior import VectorPrior
+
+            make = VectorPrior
         if deviations is None:
-            return LatentModel(torch.full((code_dim,), _STEPS), weight)
+            return make(torch.full((code_dim,), _STEPS), weight)
         # A step Δ adds Δ²/12 to the squared error of a coefficient and log2(1/Δ) to its bits. At the best step the
         # derivatives of the two parts of the cost cancel: λ · 255² · Δ²/6 = channels · log2(e).
         slope = slope_of(channels)
         step = step_of_size(8 * self.bytes, deviations) if self.bytes else math.sqrt(slope / weight)
-        return LatentModel((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
+        return make((deviations / step).clamp(min=_FEWEST_STEPS), slope / step**2)
 
     def code_scale(self, network: Network) -> Tensor:
         """Return the number of grid steps in a latent of 1, [D]: one step is one code unit."""

@@ -58,7 +58,7 @@ def export(
     check_folder_free(out, MANIFEST, overwrite=overwrite)
     opened = Run.read(resolve_run(Path(run)))
     unfinished = opened.unfinished()
-    say(f"reading {opened.config.data}")
+    say("reading the images of the run")
     data = opened.load_data()
     bundle = export_run(opened, data, out, variant=variant, entropy=entropy, overwrite=overwrite, say=say)
     return ExportResult(bundle, opened.path, unfinished)

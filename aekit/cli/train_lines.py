@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from aekit.cli.printing import counted
 from aekit.registry import NETWORKS, OBJECTIVES
-from aekit.spec import GridGeometry
+from aekit.spec import Geometry, GridGeometry
 
 if TYPE_CHECKING:
     from aekit.training.session import Plan, TrainResult
@@ -18,6 +18,8 @@ _LITTLE = 0.03
 """Share by which training must improve on its start; if it did less, the last lines say what may help."""
 _FEW_IMAGES, _FEW_EPOCHS = 1000, 10
 """More images may help if there are fewer; more time may help if there were fewer epochs."""
+_SMALL = 32
+"""Grid codes may help if a side is longer, in pixels."""
 _EXPORT_BYTES, _EXPORT_COPIES = 600_000_000, 3
 """Memory that export takes: torch and the images, and so many copies of the graphs."""
 
@@ -40,10 +42,10 @@ def plan_lines(plan: "Plan") -> list[str]:
         f"{plan.validation_images:,} held out ({plan.split}), objective {plan.config.objective}, {code}, "
         f"on {plan.device}"
     )
-    sizes = plan.graph_bytes
-    needed = _EXPORT_BYTES + _EXPORT_COPIES * sum(sizes.values())
+    graphs = plan.graph_bytes
+    needed = _EXPORT_BYTES + _EXPORT_COPIES * sum(graphs.values())
     lines.append(
-        f"graphs: encoder {sizes['encoder'] / 1e6:,.1f} MB, decoder {sizes['decoder'] / 1e6:,.1f} MB; `aekit export` "
+        f"graphs: encoder {graphs['encoder'] / 1e6:,.1f} MB, decoder {graphs['decoder'] / 1e6:,.1f} MB; `aekit export` "
         f"will take about {needed / 1e9:.1f} GB of memory"
     )
     if plan.config.objective == "variational":
@@ -127,7 +129,7 @@ def _help(done: "TrainResult") -> str:
         ideas.append("a smaller --code-dim")
     if not done.config.is_grid and not NETWORKS[done.config.network].starts_as_pca:
         ideas.append("--network residual, which starts as PCA")
-    if not done.config.is_grid:
+    if isinstance(done.geometry, Geometry) and max(done.geometry.height, done.geometry.width) > _SMALL:
         ideas.append("--network grid, whose codes suit larger images")
     return f"; what may help: {', '.join(ideas)}" if ideas else ""
 

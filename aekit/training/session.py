@@ -14,22 +14,21 @@ from typing import Any
 
 from aekit.images.gathering import everywhere
 from aekit.images.records import Record
-from aekit.images.sources import open_source
 from aekit.pca import Pca
 from aekit.registry import OBJECTIVES
 from aekit.runs import FOLDER, LATEST, PCA, check_latest, fresh_run, point_latest, resolve_run
 from aekit.spec import Geometry, GridGeometry
 from aekit.training.checkpoint import CHECKPOINT, Run, check_free
 from aekit.training.config import TrainConfig
-from aekit.training.data import Forms, TrainingData, load_training_data
+from aekit.training.data import TrainingData
 from aekit.training.devices import choose_device, choose_precision
-from aekit.training.looks import looks_gray, with_likelihood
 from aekit.training.loops import END_SECONDS, lengths, steps_within
-from aekit.training.networks import check_size, components_wanted, graph_bytes, make_network, within_size
+from aekit.training.networks import check_size, components_wanted, graph_bytes, make_network
 from aekit.training.networks.blocks import BlockStatistics
-from aekit.training.networks.factory import Start, in_megabytes
-from aekit.training.pictures import PictureData, load_pictures
-from aekit.training.settings import NewRun, new_run
+from aekit.training.networks.factory import Start
+from aekit.training.opening import open_images, source_in_words
+from aekit.training.pictures import PictureData
+from aekit.training.settings import new_run
 from aekit.training.trainer import Epoch, train
 
 
@@ -95,6 +94,8 @@ class TrainResult:
     """Mean bytes of a code that the settings asked for, or None; `validation["bytes"]` is what was reached."""
     config: TrainConfig
     """Settings of the run."""
+    geometry: Geometry | GridGeometry
+    """Size and colour of the images."""
     train_images: int
     """Images that were learned from."""
     start: dict[str, float]
@@ -169,13 +170,8 @@ def start(
     asked = new_run(given, None if config is None else Path(config))
     if out is not None:
         check_free(Path(out))
-    on_phase(f"reading {asked.config.data}")
-    loaded, asked, chosen_for = _load(asked)
-    loaded, asked, remarks = _gray_if_possible(loaded, asked, on_phase)
-    chosen = with_likelihood(asked.config, loaded)
-    is_open = "hidden" not in asked.chosen
-    chosen = within_size(chosen, loaded.geometry, asked.max_model_size, may_shrink=is_open)
-    remarks += _remarks(asked.config, chosen, loaded, asked.max_model_size)
+    images = open_images(asked, on_phase)
+    loaded, chosen = images.data, images.config
     stem = Path(chosen.data).stem if isinstance(chosen.data, str) else ""
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "images"
     path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{'grid' if chosen.is_grid else chosen.code_dim}")
@@ -200,53 +196,7 @@ def start(
         make_network(chosen, loaded.geometry, principal)  # an objective may refuse these pictures
     run = Run.create(path, chosen, loaded.geometry, loaded.facts())
     hooks = on_plan, on_epoch, on_step
-    return _train(run, loaded, principal, torch_device, *hooks, chosen_for, remarks, deadline)
-
-
-def _load(asked: NewRun) -> tuple[TrainingData | PictureData, NewRun, str]:
-    """Read the images; return them, the settings, which the images may have changed, and why they did, in words."""
-    source, forms, chosen_for = open_source(asked.config.data, "train"), None, ""
-    if asked.size is None or asked.channels is None:
-        forms = Forms.of(source)
-        if asked.suits(forms):
-            asked, chosen_for = asked.for_grids(), forms.span()
-    config = asked.config
-    if not config.is_grid:
-        return load_training_data(config.data, asked.size, asked.channels, config.group_by, forms), asked, chosen_for
-    channels = asked.channels or (forms or Forms.of(source)).channels(source.name)
-    geometry = config.grid_geometry(channels, asked.max_side or 0)
-    return load_pictures(source, geometry, config.group_by), asked, chosen_for
-
-
-def _gray_if_possible(
-    loaded: TrainingData | PictureData, asked: NewRun, on_phase: Callable[[str], None]
-) -> tuple[TrainingData | PictureData, NewRun, tuple[str, ...]]:
-    """Read the images again as gray ones if they are stored in colour and hold none, unless the user chose colours."""
-    if asked.channels is not None or loaded.geometry.channels == 1 or not looks_gray(loaded):
-        return loaded, asked, ()
-    on_phase(f"reading {asked.config.data} in gray")
-    asked = dataclasses.replace(asked, channels=1)
-    remark = (
-        "the images are stored in colour, but all of them are gray: the model is gray; --rgb would keep three colours"
-    )
-    return _load(asked)[0], asked, (remark,)
-
-
-def _remarks(asked: TrainConfig, chosen: TrainConfig, loaded: TrainingData | PictureData, most: int) -> tuple[str, ...]:
-    """Return what aekit changed in the settings, and what may go wrong."""
-    remarks = []
-    if chosen.hidden != asked.hidden:
-        width = f"layers of {chosen.hidden[0]} units in place of {asked.hidden[0]}"
-        remarks.append(f"{width}, so that each graph has at most {in_megabytes(most)} (--max-model-size)")
-    if chosen.objective == "variational" and chosen.options != asked.options:
-        what = "black-and-white" if chosen.options["likelihood"] == "bernoulli" else "more than black and white"
-        remarks.append(f"the images are {what}: likelihood {chosen.options['likelihood']}")
-    if not chosen.is_grid and len(loaded.train) < chosen.code_dim:
-        remarks.append(
-            f"warning: {len(loaded.train):,} images to learn from are fewer than the {chosen.code_dim:,} numbers of a "
-            "code, so the model will not fit other images; give more images or a smaller --code-dim"
-        )
-    return tuple(remarks)
+    return _train(run, loaded, principal, torch_device, *hooks, images.chosen_for, images.remarks, deadline)
 
 
 def resume(
@@ -281,7 +231,7 @@ def resume(
     torch_device = choose_device(device)
     opened = Run.read(resolve_run(Path(run)))
     check_size(opened.config, opened.geometry)
-    on_phase(f"reading {opened.config.data}")
+    on_phase(f"reading {source_in_words(opened.config.data)}")
     loaded = opened.load_data()
     has_state = (opened.path / CHECKPOINT).exists()
     principal = None if has_state else fit_principal(opened.config, loaded)
@@ -353,6 +303,7 @@ def _train(
         data.skipped,
         bytes_asked=run.config.make_objective().bytes_asked,
         config=run.config,
+        geometry=data.geometry,
         train_images=len(data.train),
         start=outcome.start,
         pca_mse=None if isinstance(data, PictureData) else Pca.load(run.path / PCA).mse(data.validation),

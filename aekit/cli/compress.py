@@ -1,12 +1,12 @@
 """aekit compress: images to codes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from aekit.cli.options import JobRequest, SourceArgument, job_command
-from aekit.cli.printing import finish, progress_line
+from aekit.cli.printing import finish, note, progress_line
 from aekit.codes.formats import dtype_default, dtype_help, out_help, suffixes
 
 
@@ -25,6 +25,21 @@ def compress(
             "same time is an error.",
         ),
     ] = False,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            help="Quality of a model trained with --qualities: 1, the fewest bytes, or more.",
+            show_default="the middle one",
+        ),
+    ] = None,
+    most_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--bytes",
+            help="Encode each picture at the best quality whose message has at most this many bytes, and at quality 1 "
+            "if none has; for a model trained with --qualities.",
+        ),
+    ] = None,
 ) -> None:
     """Encode images to a code file, one row per image, in the order of their sorted paths."""
     from aekit import jobs
@@ -32,5 +47,8 @@ def compress(
 
     codec, images = request.codec(), open_source(source)
     with progress_line(len(images), "encoding") as show:
-        summary = jobs.compress(images, out, codec, request.with_progress(show), dtype=dtype, append=append)
+        chosen: dict[str, Any] = {"quality": quality, "most_bytes": most_bytes}
+        summary = jobs.compress(images, out, codec, request.with_progress(show), dtype=dtype, append=append, **chosen)
+    if summary.oversized:
+        note(f"{summary.oversized:,} of the pictures take more than {most_bytes:,} bytes at quality 1, the lowest")
     finish(summary, "code", request.as_json)

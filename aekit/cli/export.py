@@ -7,7 +7,7 @@ import typer
 
 from aekit.cli.extras import need_extra
 from aekit.cli.options import JsonOption, OverwriteOption
-from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note, qualities_in_words
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 
@@ -72,6 +72,7 @@ def export(
     ]
     if entropy_model := entropy_in_words(manifest.get("entropy")):
         lines.append(f"entropy model: {entropy_model}")
+    lines += qualities_in_words(validation.get("qualities"))
     if work := kmac_in_words(manifest):
         lines.append(work)
     if unfinished:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli.options import JsonOption
-from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, qualities_in_words
 from aekit.codes.formats import Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 
@@ -54,8 +54,13 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += code_in_words(bundle.spec)
+    validation = facts.get("validation")
+    if isinstance(validation, dict):  # its qualities have lines of their own
+        validation = {name: value for name, value in validation.items() if name != "qualities"}
     hidden = ("spec", "model_id", "kmac_per_pixel", "rounding", "entropy")  # told in other lines, or of use to programs
-    shown = {name: value for name, value in facts.items() if name not in hidden}
+    shown = {name: value for name, value in {**facts, "validation": validation}.items() if name not in hidden}
+    if validation is None:
+        del shown["validation"]
     lines = [f"  {name}: {_in_words(value)}" for name, value in shown.items()]
     return Description({"path": str(path), **facts}, (first, *_headline(bundle), *_grid_lines(bundle), *lines))
 
@@ -77,6 +82,10 @@ def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
         lines.append(work)
     if entropy := entropy_in_words(bundle.manifest.get("entropy")):
         lines.append(f"entropy model: {entropy}")
+    validation = bundle.manifest.get("validation")
+    if bundle.spec.has_qualities:
+        lines.append(f"qualities: 1 to {bundle.spec.qualities}; {bundle.spec.default_quality} unless --quality says so")
+        lines += qualities_in_words(validation.get("qualities") if isinstance(validation, dict) else None)
     return halo, *(f"  {line}" for line in lines)
 
 

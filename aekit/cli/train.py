@@ -100,6 +100,14 @@ def train(
         float | None,
         typer.Option("--bytes", help="Train for codes of this many bytes on average; training finds the --lambda."),
     ] = None,
+    qualities: Annotated[
+        int | None,
+        typer.Option(
+            help="Train one model for this many qualities; the network is grid. --lambda is the price of error in the "
+            "middle; it is an eighth of that at quality 1, the fewest bytes, and 8 times that at the highest.",
+            show_default="1",
+        ),
+    ] = None,
     code_dim: Annotated[
         int | None,
         typer.Option(help="Numbers in a vector code.", show_default="32; with --bytes, 3 for each byte"),
@@ -167,7 +175,7 @@ def train(
     from aekit.training import session
     from aekit.training.trainer import Interrupted
 
-    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option))
+    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option), qualities)
     given: dict[str, Any] = {
         "preset": preset,
         "network": network,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from aekit.codes.archive.container import inputs_per_block
+from aekit.codes.entropy import Sets
+from aekit.codes.grid_coders import sets_of
 from aekit.codes.tables import read_tables
 from aekit.errors import SourceError
 from aekit.evaluation.archive_size import Stored, archive_size, has_tables
@@ -169,14 +171,14 @@ def _blocks(images: Pixels | list[Pixels]) -> Iterator[tuple[int, int]]:
 
 def _entropy(bundle: Bundle, codes: Stored) -> float:
     """Return the entropy of codes under the model's tables, in bits. A context model can do with less."""
-    rows = codes.rows() if isinstance(codes, GridCodes) else codes
-    tables = read_tables(bundle).tables
-    return float(sum(tables.entropy_bits(part) for part in _parts(rows, inputs_per_block(bundle.spec.code_dim))))
-
-
-def _parts(rows: Any, step: int) -> Iterator[Any]:
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]
+    rows: Any = codes
+    step, tables = inputs_per_block(bundle.spec.code_dim), read_tables(bundle).tables
+    sets: Sets = None
+    if isinstance(codes, GridCodes):
+        rows, sets = codes.rows(), sets_of(codes)
+    starts = range(0, len(rows), step)
+    parts = ((rows[start : start + step], None if sets is None else sets[start : start + step]) for start in starts)
+    return float(sum(tables.entropy_bits(*part) for part in parts))
 
 
 def _pca_figures(bundle: Bundle, test: TestImages, pca: Pca | None) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Summary:
     """Codes that the archive contained before the job."""
     resumed: int = 0
     """Inputs that an earlier, interrupted job had done."""
+    oversized: int = 0
+    """Pictures of this job, since it was last started, that take more bytes than asked for even at quality 1."""
 
 
 class Output(Protocol):

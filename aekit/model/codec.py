@@ -7,6 +7,8 @@ A model of grid codes takes pictures of any height and width, and its codes are 
 sizes as a list; their codes are a GridCodes.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, overload
@@ -24,6 +26,8 @@ from aekit.spec import ModelSpec
 Codes = npt.NDArray[Any]
 """Array of codes, [n, code_dim], or [n, h, w, code_dim] for a model of grid codes, with a dtype in DTYPES."""
 
+Quality = int | Sequence[int] | None
+"""The quality of all pictures, one for each, or None; see `Codec.encode`."""
 DTYPES = ("float32", "float16", "uint8")
 """Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
 
@@ -124,11 +128,20 @@ class Codec:
         return self._sessions.session(role).provider
 
     @overload
-    def encode(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Codes: ...
-    @overload
-    def encode(self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE) -> GridCodes: ...
     def encode(
-        self, images: Pixels | list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+        self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Codes: ...
+    @overload
+    def encode(
+        self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> GridCodes: ...
+    def encode(
+        self,
+        images: Pixels | list[Pixels],
+        dtype: str = "float32",
+        batch_size: int = BATCH_SIZE,
+        *,
+        quality: Quality = None,
     ) -> Codes | GridCodes:
         """Encode images to codes of `dtype`.
 
@@ -138,12 +151,15 @@ class Codec:
                 sizes, uint8 [height, width, channels].
             dtype: float32 or float16 for latents in code units; uint8 for latents rounded and clipped to 0..255.
             batch_size: images that the graph is given at a time.
+            quality: for a model that has qualities, the quality of all pictures, or one for each: 1, the fewest bits,
+                to spec.qualities. None means spec.default_quality.
 
-        Returns codes [n, code_dim]; for a model of grid codes [n, h, w, code_dim], or a GridCodes for a list.
+        Returns codes [n, code_dim]; for a model of grid codes [n, h, w, code_dim], or a GridCodes for a list. Only a
+        GridCodes says at which quality each picture was encoded.
 
         Raises:
             ShapeError: the images do not fit the model.
-            OptionError: `dtype` is not one of DTYPES, or `batch_size` is below 1.
+            OptionError: `dtype` is not one of DTYPES, `batch_size` is below 1, or the model lacks a quality.
             BundleError: encoder.onnx is missing, damaged or from another model, or computes NaN.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
@@ -154,26 +170,32 @@ class Codec:
         if self.spec.is_grid:
             pictures = self._checked_pictures(images)
             runs = self._runs("encoder", output, "image", batch_size)
-            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs)
+            qualities = self._qualities(quality, len(pictures))
+            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs, qualities)
             return codes if isinstance(images, list) else self._stacked(codes, images.shape, dtype)
         checked = self._checked_images(images)
+        self._qualities(quality, len(checked))
         out = np.empty((len(checked), self.spec.code_dim), dtype)
         self._sessions.run("encoder", output, "image", checked, out, batch_size)
         return out
 
     @overload
-    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE) -> Pixels: ...
+    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> Pixels: ...
     @overload
-    def decode(self, codes: GridCodes, batch_size: int = BATCH_SIZE) -> list[Pixels]: ...
-    def decode(self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE) -> Pixels | list[Pixels]:
+    def decode(self, codes: GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> list[Pixels]: ...
+    def decode(
+        self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Pixels | list[Pixels]:
         """Decode codes [n, code_dim], uint8 or floating point, to images uint8 [n, height, width, channels].
 
         A model of grid codes takes [n, h, w, code_dim] and returns whole blocks, [n, h · stride, w · stride, channels].
         It also takes a GridCodes, and returns a list of pictures of its sizes, uint8 [height, width, channels].
 
+        A model that has qualities needs the `quality` of an array, as given to `encode`. A GridCodes has its own.
+
         Raises:
             ShapeError: the codes do not fit the model, or hold NaN, infinity or numbers beyond float32.
-            OptionError: `batch_size` is below 1.
+            OptionError: `batch_size` is below 1, or a quality is missing or not the model's.
             BundleError: decoder.onnx is missing, damaged or from another model.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
@@ -182,6 +204,12 @@ class Codec:
             grids = codes if isinstance(codes, GridCodes) else self._whole_blocks(np.asarray(codes))
             for code in grids.codes:
                 self._check_code(code)
+            if not grids.qualities:
+                if self.spec.has_qualities and quality is None and grids.codes:
+                    expected = f"the quality of the codes, 1 to {self.spec.qualities}"
+                    raise OptionError("quality", expected=expected, found="none")
+                grids = replace(grids, qualities=self._qualities(quality, len(grids)))
+            self._qualities(grids.qualities, len(grids))
             pictures = decode_grids(grids, self.spec.grid, self._runs("decoder", "image", "latent", batch_size))
             if isinstance(codes, GridCodes):
                 return pictures
@@ -191,6 +219,7 @@ class Codec:
             fix = "use the model that made these codes"
             raise ShapeError("codes", expected=f"[n, {self.spec.code_dim}]", found="grid codes", fix=fix)
         codes = np.asarray(codes)
+        self._qualities(quality, len(codes))
         if codes.ndim != 2 or codes.shape[1] != self.spec.code_dim or codes.dtype.name not in (*DTYPES, "float64"):
             raise ShapeError(
                 "codes",
@@ -203,25 +232,33 @@ class Codec:
         return out
 
     @overload
-    def reconstruct(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Pixels: ...
+    def reconstruct(
+        self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Pixels: ...
     @overload
     def reconstruct(
-        self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+        self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
     ) -> list[Pixels]: ...
     def reconstruct(
-        self, images: Pixels | list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+        self,
+        images: Pixels | list[Pixels],
+        dtype: str = "float32",
+        batch_size: int = BATCH_SIZE,
+        *,
+        quality: Quality = None,
     ) -> Pixels | list[Pixels]:
         """Encode images to codes of `dtype` and decode these: images of the same sizes, as an array or a list.
 
         Raises ShapeError, OptionError, BundleError and ProviderError as `encode` and `decode` do.
         """
         if self.spec.is_grid:
-            pictures = self.decode(self.encode(self._checked_pictures(images), dtype, batch_size), batch_size)
+            codes = self.encode(self._checked_pictures(images), dtype, batch_size, quality=quality)
+            pictures = self.decode(codes, batch_size)
             if isinstance(images, list):
                 return pictures
             return np.stack(pictures) if pictures else np.empty((*images.shape[:3], self.spec.grid.channels), np.uint8)
-        codes: Codes = self.encode(np.asarray(images), dtype, batch_size)
-        return self.decode(codes, batch_size)
+        vectors: Codes = self.encode(np.asarray(images), dtype, batch_size, quality=quality)
+        return self.decode(vectors, batch_size)
 
     def _runs(self, role: str, output: str, name: str, batch_size: int) -> Runs:
         sessions = self._sessions
@@ -229,6 +266,28 @@ class Codec:
         return Runs(
             partial(sessions.run_batch, role, output, name), sessions.each, sessions.parallel_batches, batch_size
         )
+
+    def _qualities(self, quality: Quality, count: int) -> tuple[int, ...]:
+        """Return the quality of each of `count` pictures; nothing for a model without qualities.
+
+        Raises OptionError if the model lacks one, or there are more or fewer than pictures.
+        """
+        most = self.spec.qualities
+        if not self.spec.has_qualities:
+            if quality is not None and quality != ():
+                fix = "leave it out, or train a model with `aekit train --qualities`"
+                raise OptionError(
+                    "quality", expected="none: the model has one quality", found=str(quality)[:80], fix=fix
+                )
+            return ()
+        if quality is None:
+            quality = self.spec.default_quality
+        given = (quality,) * count if isinstance(quality, int) else tuple(quality)
+        if len(given) != count or not all(isinstance(each, int) and 1 <= each <= most for each in given):
+            raise OptionError(
+                "quality", expected=f"1 to {most}, or as many of these as pictures", found=str(quality)[:80]
+            )
+        return given
 
     def _checked_images(self, images: Pixels | list[Pixels]) -> Pixels:
         shape = self.spec.fixed.shape

@@ -2,8 +2,8 @@
 
     magic, version │ header │ block │ block │ … │ footer │ footer's length
 
-The content of blocks is in vector_blocks.py (version 1) and grid_blocks.py (version 2). A file is untrusted: every
-count is checked against the bytes that are there before memory is taken for it.
+The content of blocks is in vector_blocks.py (version 1) and grid_blocks.py (versions 2 and 3). A file is untrusted:
+every count is checked against the bytes that are there before memory is taken for it.
 """
 
 import json
@@ -20,8 +20,9 @@ from aekit.spec import ModelSpec
 
 MAGIC = b"\x89AEK\r\n\x1a\n"
 """First bytes of an archive, made as PNG's are: the first is no text, and a transfer as text changes the line ends."""
-NEWEST = 2
-"""Newest version that this aekit reads. Archives of vector codes are version 1, archives of grid codes version 2."""
+NEWEST = 3
+"""Newest version that this aekit reads. Archives of vector codes are version 1, archives of grid codes version 2, those
+of a model with several qualities version 3."""
 MAX_INPUTS = 4096
 """Largest number of inputs of a block, read or failed."""
 
@@ -60,7 +61,9 @@ class Header:
 
     @property
     def version(self) -> int:
-        """Version of the archive: 1 for vector codes, 2 for grid codes."""
+        """Version of the archive: 1 for vector codes, 2 for grid codes, 3 for grid codes with qualities."""
+        if self.spec.has_qualities:
+            return 3
         return 2 if self.spec.is_grid else 1
 
     def to_bytes(self) -> bytes:

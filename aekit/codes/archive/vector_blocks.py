@@ -119,6 +119,10 @@ class VectorLayout:
         """Return (height, width) of each image as it was encoded."""
         return [(self._geometry.height, self._geometry.width)] * block.rows
 
+    def qualities(self, block: CodeBlock, where: str) -> list[int]:
+        """Return nothing: models of vector codes have one quality."""
+        return []
+
     def records(self, block: CodeBlock, where: str) -> list[Record]:
         """Return the records of a block's inputs. Raises CodesError if they are damaged."""
         return unpack(block.names, block.inputs, block.rows, where)

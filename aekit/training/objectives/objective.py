@@ -47,6 +47,11 @@ class Objective(ABC):
         """Mean bytes of a code that the options ask for; None if they ask for no size."""
         return None
 
+    @property
+    def quality_count(self) -> int:
+        """Number of qualities of the model."""
+        return 1
+
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> nn.Module | None:
         """Make the module that the objective itself learns, or return None.
 

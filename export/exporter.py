@@ -95,7 +95,8 @@ def export_run(
         scratch = Path(beside)
         network = load_network(run)
         folded = network.folded()
-        latents = samples.latents(network)
+        has_qualities = network.objective.quality_count > 1
+        latents = torch.empty(0) if has_qualities else samples.latents(network)
         units = _code_units(network, folded, latents, samples)
         rounding, rounding_facts = _rounding(network, units, latents, samples)
         spec = run.config.spec(run.geometry)
@@ -155,7 +156,7 @@ def _rounding(
 
     Where training counted bits, validation pictures choose among the ways to round, by training's own cost, for each
     quality by itself.
-    `latents` [m, D] are those of training images, in the network's units.
+    `latents` [m, D] are those of training images, in the network's units, for a network of one quality.
     """
     objective = network.objective
     weights = objective.error_weights(network) if isinstance(objective, GridObjective) else []
@@ -164,17 +165,18 @@ def _rounding(
     most = max(_ROUNDED_ON // len(weights), _FEWEST_ROUNDED)
     pictures = samples.held_out[:: len(samples.held_out) // most + 1]
     chosen, facts = list[GridRounding](), list[dict[str, Any]]()
-    for own, weight in zip(units.each(), weights, strict=True):
-        decoder = DecoderGraph(network, own)
+    decoder = DecoderGraph(network, units)
+    for number, (own, weight) in enumerate(zip(units.each(), weights, strict=True), 1):
+        quality = torch.tensor([number]) if len(weights) > 1 else None
 
-        def squared_error(index: int, code: Tensor, decoder: DecoderGraph = decoder) -> float:
+        def squared_error(index: int, code: Tensor, quality: Tensor | None = quality) -> float:
             picture = pictures[index]
-            decoded = decoder(code[None].float())[0].numpy()[: picture.shape[0], : picture.shape[1]]
+            decoded = decoder(code[None].float(), quality)[0].numpy()[: picture.shape[0], : picture.shape[1]]
             return mse(picture[None], decoded[None]) * picture.shape[0] * picture.shape[1]
 
         rounding, tried = choose_rounding(
-            own(latents),
-            [own(network.encode(to_floats(picture[None])))[0] for picture in pictures],
+            own(latents if quality is None else samples.latents(network, number)),
+            [own(network.encode(to_floats(picture[None]), quality))[0] for picture in pictures],
             squared_error,
             sum(picture.shape[0] * picture.shape[1] for picture in pictures),
             weight,

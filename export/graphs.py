@@ -120,7 +120,7 @@ class EncoderGraph(nn.Module):
         self.network, self.units, self.rounding = network, units, rounding or Nearest()
 
     def forward(self, image: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255), quality)
+        latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255, quality), quality)
         return latent, self.rounding(latent, quality)
 
 
@@ -135,7 +135,7 @@ class DecoderGraph(nn.Module):
         self.network, self.units = network, units
 
     def forward(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
-        x_hat = self.network.decode(self.units.inverse(latent, quality))
+        x_hat = self.network.decode(self.units.inverse(latent, quality), quality)
         return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -149,7 +149,7 @@ class PackedEncoderGraph(nn.Module):
         self.units, self.rounding = units, rounding
 
     def forward(self, image: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        latent = self.units(self.objective.latent(self.encoder(image)), quality)
+        latent = self.units(self.objective.latent(self.encoder(image, quality)), quality)
         return latent, self.rounding(latent, quality)
 
 
@@ -162,7 +162,7 @@ class PackedDecoderGraph(nn.Module):
         self.decoder, self.objective, self.units = PackedDecoder(network.decoder), network.objective, units
 
     def forward(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
-        cells = self.objective.image(self.decoder(self.units.inverse(latent, quality)))
+        cells = self.objective.image(self.decoder(self.units.inverse(latent, quality), quality))
         return pixels_of((cells.clamp(0, 1) * 255).round().to(torch.uint8))
 
 

@@ -289,7 +289,7 @@ def test_a_size_suggests_how_many_numbers_a_code_has() -> None:
         ({"lambda": "-1"}, "lambda: expected 1e-08 to 10"),
         ({"lambda": "nan"}, "lambda: expected 1e-08 to 10"),
         ({"bytes": "-3"}, "bytes: expected 0.1 to 16,777,216"),
-        ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0)"),
+        ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0, qualities=1)"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, str], said: str) -> None:

@@ -137,13 +137,13 @@ class GridRate(Rate, GridObjective):
         latents = model.of(quality)
         is_rounded = progress > 1 - ROUNDED_SHARE
         scale = latents.scale.detach() if is_rounded else latents.scale
-        steps = within_levels(network.features(x) * scale)
+        steps = within_levels(network.features(x, quality) * scale)
         if is_rounded:
             coded = rounded = straight_through(steps, round_with_dead_zone(steps, self.dead_zone))
         else:
             rounded = straight_through(steps, steps.round())
             coded = steps + torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
-        x_hat, lambda_ = network.decode(rounded / scale), latents.log_lambda.exp()
+        x_hat, lambda_ = network.decode(rounded / scale, quality), latents.log_lambda.exp()
         if quality is None:
             rate = bits_per_pixel(latents.bits(coded), inside)
             return rate + lambda_ * 255**2 * clipped_mse_inside(x_hat, x, inside)
@@ -156,7 +156,7 @@ class GridRate(Rate, GridObjective):
         if self.qualities == 1:
             return None
         first = int(torch.randint(self.qualities, (1,), generator=rng))
-        return (first + torch.randperm(max(count, self.qualities), generator=rng)[:count]) % self.qualities
+        return 1 + (first + torch.randperm(max(count, self.qualities), generator=rng)[:count]) % self.qualities
 
     def _balance(self, log_lambda: Tensor) -> Tensor:
         """Return the factor on the cost of each crop, [n]. Costs grow about as the root of λ; here they weigh alike."""
@@ -165,21 +165,18 @@ class GridRate(Rate, GridObjective):
     def measure(self, network: Network, x: Tensor, inside: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
         """Return figures of codes rounded as the exported encoder rounds: `mse`, `bytes` and `bits_per_pixel`.
 
-        With qualities, they are means over the lowest, a middle and the highest one, and `cost` is the mean cost.
+        With qualities, each picture has one of them by chance, and `cost` is its cost.
         """
-        features, model = network.features(x), model_of(network)
-        chosen = [None] if self.qualities == 1 else sorted({0, self.qualities // 2, self.qualities - 1})
-        found = list[dict[str, Tensor]]()
-        for each in chosen:
-            latents = model.of(None if each is None else torch.full((len(x),), each, device=x.device))
-            rounded = round_with_dead_zone(latents.steps(features), self.dead_zone)
-            bits = latents.bits_of_each(rounded).sum((1, 2, 3))
-            error = errors_inside(network.decode(rounded / latents.scale), x, inside)
-            found.append({"mse": error, "bytes": bits / 8, "bits_per_pixel": bits / inside.sum((1, 2, 3))})
-            if each is not None:
-                cost = found[-1]["bits_per_pixel"] + latents.log_lambda.exp() * 255**2 * error
-                found[-1]["cost"] = cost * self._balance(latents.log_lambda)
-        return {name: torch.stack([figures[name] for figures in found]).mean(0) for name in found[0]}
+        quality = self._mixed(len(x), rng)
+        latents = model_of(network).of(quality)
+        rounded = round_with_dead_zone(latents.steps(network.features(x, quality)), self.dead_zone)
+        bits = latents.bits_of_each(rounded).sum((1, 2, 3))
+        error = errors_inside(network.decode(rounded / latents.scale, quality), x, inside)
+        figures = {"mse": error, "bytes": bits / 8, "bits_per_pixel": bits / inside.sum((1, 2, 3))}
+        if quality is not None:
+            cost = figures["bits_per_pixel"] + latents.log_lambda.exp() * 255**2 * error
+            figures["cost"] = cost * self._balance(latents.log_lambda)
+        return figures
 
     def summary(self, network: Network, means: Figures) -> Figures:
         """Add `loss` and `lambda` to the figures.

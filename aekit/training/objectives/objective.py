@@ -12,16 +12,16 @@ class Network(Protocol):
 
     learned: nn.Module | None
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Map images [n, C, H, W] in [0, 1] to latents [n, D]."""
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Map latents [n, D] to images [n, C, H, W]."""
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the encoder's outputs before the objective turns them into latents."""
 
-    def outputs(self, z: Tensor) -> Tensor:
+    def outputs(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the decoder's outputs before the objective turns them into images."""
 
 

@@ -114,12 +114,12 @@ class LatentModel(nn.Module):
     def of(self, quality: Tensor | None = None) -> Latents:
         """Return the model of latents of a batch.
 
-        `quality` int64 [n] holds a row for each picture of a batch of grid codes; None for a model without qualities.
+        `quality` int64 [n], 1 or more, is the quality of each picture in a batch; None for a model of one quality.
         """
         rows = (self.scale, self.shares, self.means, self.log_widths)
         if quality is None:
             return Latents(*rows, self.log_lambda)
-        return Latents(*(row[quality][:, None, None] for row in rows), self.log_lambda[quality])
+        return Latents(*(row[quality - 1][:, None, None] for row in rows), self.log_lambda[quality - 1])
 
     def steps(self, z: Tensor) -> Tensor:
         """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aekit.cli.options import JobRequest, SourceArgument, job_command
+from aekit.cli.options import JobRequest, QualityOption, SourceArgument, job_command
 from aekit.cli.printing import finish, note, progress_line
 from aekit.codes.formats import dtype_default, dtype_help, out_help, suffixes
 
@@ -25,13 +25,7 @@ def compress(
             "same time is an error.",
         ),
     ] = False,
-    quality: Annotated[
-        int | None,
-        typer.Option(
-            help="Quality of a model trained with --qualities: 1, the fewest bytes, or more.",
-            show_default="the middle one",
-        ),
-    ] = None,
+    quality: QualityOption = None,
     most_bytes: Annotated[
         int | None,
         typer.Option(

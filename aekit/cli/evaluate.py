@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, QualityOption, ThreadsOption
 from aekit.cli.printing import emit, note
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
@@ -35,6 +35,7 @@ def evaluate(
             help="Expression that split the training images into groups; needed only without the model's run.",
         ),
     ] = None,
+    quality: QualityOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,
@@ -81,7 +82,8 @@ def evaluate(
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")
     is_grid = codec.spec.is_grid
-    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, _say)
+    pca = _baseline(resolve_run(run)) if settings and not is_grid else None
+    report = measure(codec, test, pca, _say, quality)
     write_report(out, report, overwrite=overwrite)
     emit({**report.figures, "out": str(out)}, [*report_lines(report.figures), f"report and picture: {out}"], as_json)
     if test.skipped:

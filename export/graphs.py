@@ -203,22 +203,20 @@ def export_graph(
     input `quality` too.
     """
     sizes = {place: torch.export.Dim(name) for place, name in enumerate(free)}
-    examples, shapes = (example,), (sizes,)
+    examples, shapes = [example], [sizes]
     if has_qualities:
-        inputs, examples, shapes = (
-            [*inputs, QUALITY],
-            (example, torch.ones(2, dtype=torch.int64)),
-            (sizes, {0: sizes[0]}),
-        )
+        inputs = [*inputs, QUALITY]
+        examples.append(torch.ones(len(example), dtype=torch.int64))
+        shapes.append({0: sizes[0]})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about its own internals; parity checks the result
         program = torch.onnx.export(
             copy.deepcopy(module).eval(),
-            examples,
+            tuple(examples),
             input_names=inputs,
             output_names=outputs,
             opset_version=OPSET,
-            dynamic_shapes=shapes,
+            dynamic_shapes=tuple(shapes),
             dynamo=True,
             external_data=False,
             verbose=False,

@@ -172,7 +172,7 @@ class Sessions:
         pixels = [ANY, ANY, spec.grid.channels] if spec.is_grid else list(spec.fixed.shape)
         image, numbers = ("image", "tensor(uint8)", pixels), [*places, spec.code_dim]
         latent, code = ("latent", "tensor(float)", numbers), ("code", "tensor(uint8)", numbers)
-        more = [(QUALITY, "tensor(int64)", [])] if spec.has_qualities else []
+        more: list[Any] = [(QUALITY, "tensor(int64)", [])] if spec.has_qualities else []
         expected = ([image, *more], [latent, code]) if role == "encoder" else ([latent, *more], [image])
         given = tuple(_described(values) for values in (session.get_inputs(), session.get_outputs()))
         if given != expected:

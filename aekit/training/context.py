@@ -148,8 +148,8 @@ class _Examples:
             numbers.append(np.full(len(rows), number))
             if canvas.set_of_row is not None:
                 sets.append(canvas.set_of_row[rows])
-        parts = (np.concatenate(part) for part in (inputs, symbols, numbers))
-        return cls(*parts, np.concatenate(sets) if sets else None)
+        joined = [np.concatenate(part) for part in (inputs, symbols, numbers)]
+        return cls(joined[0], joined[1], joined[2], np.concatenate(sets) if sets else None)
 
     def conditions(self) -> tuple[Tensor, Tensor | None]:
         """Return the pass of each example, and its quality less 1."""

@@ -119,7 +119,8 @@ class LatentModel(nn.Module):
         rows = (self.scale, self.shares, self.means, self.log_widths)
         if quality is None:
             return Latents(*rows, self.log_lambda)
-        return Latents(*(row[quality - 1][:, None, None] for row in rows), self.log_lambda[quality - 1])
+        scale, shares, means, widths = (row[quality - 1][:, None, None] for row in rows)
+        return Latents(scale, shares, means, widths, self.log_lambda[quality - 1])
 
     def steps(self, z: Tensor) -> Tensor:
         """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""

@@ -144,7 +144,7 @@ def _code_units(network: Autoencoder, folded: Autoencoder, latents: Tensor, samp
     """Return the map to code units: training's own grid, or one calibrated on `latents` [m, D] of training images."""
     scale = network.objective.code_scale(network)
     if scale is not None:
-        return CodeUnits.on_grid(scale)
+        return CodeUnits.on_grid(scale, network.objective.code_size(network))
     return CodeUnits.calibrated(latents, rounding_noise(network, folded, samples.few()))
 
 

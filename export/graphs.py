@@ -48,17 +48,20 @@ class CodeUnits(nn.Module):
     """The affine map, per dimension, between the network's latent and code units 0..255.
 
     Latents are [n, D], or [n, h, w, D] for grid codes, whose dimensions are the channels. With qualities there is a
-    scale for each quality, [Q, D]: the gains of Cui et al. (2021, Asymmetric Gained Deep Image Compression), and
-    pictures of a batch may differ in `quality`, int64 [n], 1 or more.
+    scale and a size for each quality: the gains and inverse gains of Cui et al. (2021, Asymmetric Gained Deep Image
+    Compression). Pictures of a batch may then differ in `quality`, int64 [n], 1 or more.
     """
 
     scale: Tensor
     offset: Tensor
+    size: Tensor | None
+    """Latent that a code unit becomes for the decoder, [Q, D]; None for the inverse of `scale`."""
 
-    def __init__(self, scale: Tensor, offset: Tensor) -> None:
+    def __init__(self, scale: Tensor, offset: Tensor, size: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("scale", scale)
         self.register_buffer("offset", offset)
+        self.register_buffer("size", size)
 
     @classmethod
     def calibrated(cls, latents: Tensor, noise: Tensor | None = None) -> "CodeUnits":
@@ -78,25 +81,24 @@ class CodeUnits(nn.Module):
         return cls(scale.float(), offset.float())
 
     @classmethod
-    def on_grid(cls, scale: Tensor) -> "CodeUnits":
+    def on_grid(cls, scale: Tensor, size: Tensor | None = None) -> "CodeUnits":
         """Make the map for latents that training rounded to steps of 1 / `scale`, [D]. One step is one code unit, and
-        the latent 0 is the code 128."""
-        return cls(scale.float(), torch.full(scale.shape[-1:], float(ZERO)))
+        the latent 0 is the code 128. The decoder gets steps of `size`; None means 1 / `scale`."""
+        return cls(scale.float(), torch.full(scale.shape[-1:], float(ZERO)), None if size is None else size.float())
 
     def forward(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convert latents [..., D] to code units."""
-        return z * self._scale_of(quality) + self.offset
+        return z * (self.scale if quality is None else self.scale[quality - 1][:, None, None]) + self.offset
 
     def inverse(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convert code units [..., D] to latents."""
-        return (latent - self.offset) / self._scale_of(quality)
+        if self.size is None or quality is None:
+            return (latent - self.offset) / self.scale
+        return (latent - self.offset) * self.size[quality - 1][:, None, None]
 
     def each(self) -> list["CodeUnits"]:
         """Return the maps of all qualities, the lowest first; this one itself without qualities."""
         return [CodeUnits(scale, self.offset) for scale in self.scale.reshape(-1, self.scale.shape[-1])]
-
-    def _scale_of(self, quality: Tensor | None) -> Tensor:
-        return self.scale if quality is None else self.scale[quality - 1][:, None, None]
 
 
 class Nearest(nn.Module):

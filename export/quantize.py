@@ -107,7 +107,7 @@ def _is_transform(node: onnx.NodeProto) -> bool:
 
 def _nodes_in_code_units(model: onnx.ModelProto) -> list[str]:
     """Return the names of the nodes that convert latents to code units or back, and of those that round them."""
-    units, rounded, names = {"units.scale", "units.offset"}, {"latent"}, []
+    units, rounded, names = {"units.scale", "units.offset", "units.size"}, {"latent"}, []
     is_encoder = any(output.name == "latent" for output in model.graph.output)
     for node in model.graph.node:  # in topological order
         if is_encoder and rounded.intersection(node.input):
@@ -115,6 +115,8 @@ def _nodes_in_code_units(model: onnx.ModelProto) -> list[str]:
             names.append(node.name)
         elif units.intersection(node.input):
             names.append(node.name)
+            if node.op_type in ("Gather", "GatherND", "Unsqueeze"):  # of the quality
+                units.update(node.output)
     return names
 
 

@@ -139,8 +139,8 @@ def test_codes_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_newer_format_says_update(tmp_path: Path) -> None:
     data = bytearray(written(CODES, None))
-    data[8] = 3
-    with pytest.raises(CodesError, match=r"expected format 2 or older, found format 3.*; update aekit"):
+    data[8] = 4
+    with pytest.raises(CodesError, match=r"expected format 3 or older, found format 4.*; update aekit"):
         opened(bytes(data), tmp_path)
 
 

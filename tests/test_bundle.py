@@ -118,8 +118,8 @@ def test_a_model_json_of_another_kind_is_refused(model: Path, data: bytes) -> No
 
 
 def test_a_newer_format_is_refused_with_what_to_do(model: Path) -> None:
-    rewrite(model, format_version=3)
-    with pytest.raises(BundleError, match="expected format 2 or older, found 3; update aekit"):
+    rewrite(model, format_version=4)
+    with pytest.raises(BundleError, match="expected format 3 or older, found 4; update aekit"):
         use(model)
 
 

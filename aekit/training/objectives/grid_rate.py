@@ -143,7 +143,8 @@ class GridRate(Rate, GridObjective):
         else:
             rounded = straight_through(steps, steps.round())
             coded = steps + torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
-        x_hat, lambda_ = network.decode(rounded / scale, quality), latents.log_lambda.exp()
+        lambda_ = latents.log_lambda.exp()
+        x_hat = network.decode(rounded / scale if quality is None else rounded * latents.size, quality)
         if quality is None:
             rate = bits_per_pixel(latents.bits(coded), inside)
             return rate + lambda_ * 255**2 * clipped_mse_inside(x_hat, x, inside)
@@ -171,7 +172,7 @@ class GridRate(Rate, GridObjective):
         latents = model_of(network).of(quality)
         rounded = round_with_dead_zone(latents.steps(network.features(x, quality)), self.dead_zone)
         bits = latents.bits_of_each(rounded).sum((1, 2, 3))
-        error = errors_inside(network.decode(rounded / latents.scale, quality), x, inside)
+        error = errors_inside(network.decode(rounded * latents.size, quality), x, inside)
         figures = {"mse": error, "bytes": bits / 8, "bits_per_pixel": bits / inside.sum((1, 2, 3))}
         if quality is not None:
             cost = figures["bits_per_pixel"] + latents.log_lambda.exp() * 255**2 * error

@@ -87,6 +87,13 @@ class Objective(ABC):
         """
         return None
 
+    def code_size(self, network: Network) -> Tensor | None:
+        """Return the latent that a code unit becomes for the decoder, [Q, code_dim], if training learned it by itself.
+
+        None means the inverse of `code_scale`.
+        """
+        return None
+
     def steer(self, network: Network, x: Tensor, share: float) -> None:  # noqa: B027 - most have nothing to steer
         """Adjust `network.learned` on held-out images [n, C, H, W], without gradients.
 

@@ -66,6 +66,8 @@ class Latents:
 
     scale: Tensor
     """Number of grid steps in a latent of 1: [D], or [n, 1, 1, D] if the pictures of a batch differ in quality."""
+    size: Tensor
+    """Latent that a step becomes for the decoder: 1 / scale, or learned by itself for a model of qualities."""
     shares: Tensor
     means: Tensor
     log_widths: Tensor
@@ -100,6 +102,8 @@ class LatentModel(nn.Module):
         """Start with `scale` [D], or [Q, D] for Q qualities, and the value of λ, which is [Q] with qualities."""
         super().__init__()
         self.log_scale = nn.Parameter(scale.log())
+        # A zone around zero that is wide at a low quality moves the mean latent of a step away from its middle.
+        self.log_size = nn.Parameter(-scale.log()) if scale.ndim > 1 else None
         self.shares = nn.Parameter(torch.zeros(*scale.shape, _COMPONENTS))
         self.means = nn.Parameter(scale[..., None] * torch.linspace(-1, 1, _COMPONENTS))
         self.log_widths = nn.Parameter((scale[..., None] / 2).log().repeat_interleave(_COMPONENTS, -1))
@@ -111,16 +115,21 @@ class LatentModel(nn.Module):
         """Number of grid steps in a latent of 1, [D] or [Q, D]."""
         return self.log_scale.exp()
 
+    @property
+    def size(self) -> Tensor:
+        """Latent that a step becomes for the decoder, [D] or [Q, D]."""
+        return 1 / self.scale if self.log_size is None else self.log_size.exp()
+
     def of(self, quality: Tensor | None = None) -> Latents:
         """Return the model of latents of a batch.
 
         `quality` int64 [n], 1 or more, is the quality of each picture in a batch; None for a model of one quality.
         """
-        rows = (self.scale, self.shares, self.means, self.log_widths)
+        rows = (self.scale, self.size, self.shares, self.means, self.log_widths)
         if quality is None:
             return Latents(*rows, self.log_lambda)
-        scale, shares, means, widths = (row[quality - 1][:, None, None] for row in rows)
-        return Latents(scale, shares, means, widths, self.log_lambda[quality - 1])
+        scale, size, shares, means, widths = (row[quality - 1][:, None, None] for row in rows)
+        return Latents(scale, size, shares, means, widths, self.log_lambda[quality - 1])
 
     def steps(self, z: Tensor) -> Tensor:
         """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
@@ -198,6 +207,11 @@ class Rate(Objective):
     def code_scale(self, network: Network) -> Tensor:
         """Return the number of grid steps in a latent of 1, [D]: one step is one code unit."""
         return model_of(network).scale.detach()
+
+    def code_size(self, network: Network) -> Tensor | None:
+        """Return the latents that code units become, [Q, D], for a model of several qualities."""
+        model = model_of(network)
+        return None if model.log_size is None else model.size.detach()
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """Return the cost of a batch: bits of the noisy latent, error of the rounded latent."""

@@ -83,6 +83,7 @@ def test_a_picture_has_the_same_code_alone_and_among_others(codec: Codec) -> Non
         mse(PICTURES[0][None], codec.reconstruct([PICTURES[0]], "uint8", quality=each)[0][None]) for each in (1, 3)
     ]
     assert errors[0] > errors[1]
+    assert codec.encode(PICTURES[:2], "uint8", quality=np.array([1, 3])).qualities == (1, 3)
     default = codec.encode(PICTURES[:2], "uint8")
     assert default.qualities == (2, 2) and (default + codes).qualities[:3] == (2, 2, 1)
 

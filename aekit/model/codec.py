@@ -7,7 +7,7 @@ A model of grid codes takes pictures of any height and width, and its codes are 
 sizes as a list; their codes are a GridCodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,9 @@ from aekit.spec import ModelSpec
 Codes = npt.NDArray[Any]
 """Array of codes, [n, code_dim], or [n, h, w, code_dim] for a model of grid codes, with a dtype in DTYPES."""
 
-Quality = int | Sequence[int] | None
+Quality = int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 """The quality of all pictures, one for each, or None; see `Codec.encode`."""
+
 DTYPES = ("float32", "float16", "uint8")
 """Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
 
@@ -274,7 +275,7 @@ class Codec:
         """
         most = self.spec.qualities
         if not self.spec.has_qualities:
-            if quality is not None and quality != ():
+            if quality is not None and not (isinstance(quality, tuple) and not quality):
                 fix = "leave it out, or train a model with `aekit train --qualities`"
                 raise OptionError(
                     "quality", expected="none: the model has one quality", found=str(quality)[:80], fix=fix
@@ -282,12 +283,13 @@ class Codec:
             return ()
         if quality is None:
             quality = self.spec.default_quality
-        given = (quality,) * count if isinstance(quality, int) else tuple(quality)
-        if len(given) != count or not all(isinstance(each, int) and 1 <= each <= most for each in given):
-            raise OptionError(
-                "quality", expected=f"1 to {most}, or as many of these as pictures", found=str(quality)[:80]
-            )
-        return given
+        several = list(quality) if isinstance(quality, Iterable) else [quality] * count
+        if len(several) != count or not all(
+            isinstance(each, int | np.integer) and 1 <= each <= most for each in several
+        ):
+            expected = f"1 to {most}, or as many of these as pictures"
+            raise OptionError("quality", expected=expected, found=str(quality)[:80])
+        return tuple(map(int, several))
 
     def _checked_images(self, images: Pixels | list[Pixels]) -> Pixels:
         shape = self.spec.fixed.shape

@@ -125,7 +125,7 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
                 "bits per pixel for a mean squared error of 1 (levels 0 to 255); 0 means 0.0005, for grid codes 0.005",
             ),
             Option("bytes", 0.0, "mean bytes of a code, which training reaches by changing lambda; 0 fixes lambda"),
-            Option("qualities", 1, "grid codes: qualities of one model, with λ from lambda / 8 to 8 · lambda"),
+            Option("qualities", 1, "grid codes: qualities of one model, with λ from lambda / 5 to 5 · lambda"),
         ),
         stores_uint8_only=True,
         headline="loss",

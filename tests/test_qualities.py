@@ -184,7 +184,7 @@ def test_crops_of_a_batch_have_all_qualities_alike() -> None:
     assert isinstance(objective, GridRate)
     drawn = objective._mixed(8, torch.Generator().manual_seed(0))
     assert drawn is not None and sorted(drawn.tolist()) == [1, 1, 2, 2, 3, 3, 4, 4]
-    assert objective.weights() == pytest.approx([0.01 / 8, 0.01 / 2, 0.01 * 2, 0.01 * 8])
+    assert objective.weights() == pytest.approx([0.01 * 5**power for power in (-1, -1 / 3, 1 / 3, 1)])
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def train(
         int | None,
         typer.Option(
             help="Train one model for this many qualities; the network is grid. --lambda is the price of error in the "
-            "middle; it is an eighth of that at quality 1, the fewest bytes, and 8 times that at the highest.",
+            "middle; it is a fifth of that at quality 1, the fewest bytes, and 5 times that at the highest.",
             show_default="1",
         ),
     ] = None,

@@ -80,7 +80,9 @@ def graph_bytes(config: TrainConfig, geometry: Geometry | GridGeometry) -> dict[
     objective = config.make_objective()
     with torch.device("meta"):
         if isinstance(geometry, GridGeometry):
-            halves = NETWORKS[config.network].load()(LAYOUTS[config.preset], geometry.channels, None, 1.0)
+            assert isinstance(objective, GridObjective)
+            layout, qualities = LAYOUTS[config.preset], objective.quality_count
+            halves = NETWORKS[config.network].load()(layout, geometry.channels, None, 1.0, qualities)
         else:
             outputs = objective.encoder_outputs(config.code_dim)
             halves = NETWORKS[config.network].load()(config, geometry, outputs, None)

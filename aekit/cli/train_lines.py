@@ -95,7 +95,7 @@ def end_lines(done: "TrainResult") -> list[str]:
         lines.append(f"PCA of {counted(done.config.code_dim, 'number')}: MSE {_mse(done.pca_mse)}")
     if done.is_exhausted:
         lines.append(
-            f"training ended early, after epoch {done.epochs}: for a third of the run validation had not improved"
+            f"training ended early, after epoch {done.epochs}: for 30 % of the run validation had not improved"
         )
     return [*lines, *_verdict(done, starts_as_pca)]
 

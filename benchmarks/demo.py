@@ -17,7 +17,7 @@ from aekit.images.named_sets import load_named_set
 
 MARKER = ".aekit-demo"
 """Name of the file that marks a folder as made by this script, so that it may be replaced."""
-BUDGET = "25s"
+BUDGET = "35s"
 """Time to train for; the whole demo stays under a minute."""
 SHOWN = 200
 """Number of test digits written as PNG files."""

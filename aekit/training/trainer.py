@@ -150,7 +150,7 @@ class _Recorder:
             speed = loop.images_in(batches[: len(costs)]) / (time.monotonic() - epoch_began)
             epoch = self.end_epoch(speed, began)
             on_epoch(epoch)
-            if deadline is not None:
+            if deadline is not None and loop.step < loop.total:  # a run that came to its end stays ended
                 self.adjust_length(deadline, (time.monotonic() - epoch_began) / len(costs))
             stopped = stop.is_set()  # read once: a signal that came after the save would stop the run with no save
             if stopped or time.monotonic() - self.saved > _SAVE_SECONDS:

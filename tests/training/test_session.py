@@ -199,6 +199,7 @@ def test_a_run_ends_at_its_deadline(images: Path, tmp_path: Path) -> None:
     run = new_run(tmp_path / "run", data := load_training_data(str(images)), epochs=1000)
     outcome = train(run, data, principal=fit_principal(run.config, data), deadline=time.monotonic())
     assert outcome.epochs == 1 and run.unfinished() is None
+    assert [line["epoch"] for line in run.metrics()] == [1]
 
 
 @pytest.mark.parametrize(("most", "width"), [("0.3MB", 192), ("1GB", 512)])

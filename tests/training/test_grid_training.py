@@ -240,9 +240,8 @@ def test_codes_begin_within_a_byte_however_fine_the_step(tmp_path: Path) -> None
         picture = np.full((32, 32 + row, 3), 255 * (row % 2), np.uint8)
         picture[:, :16] = 255 - picture[:, :16]
         Image.fromarray(picture).save(folder / f"{row}.png")
-    run = read(
-        aekit.train(folder, tmp_path / "run", **{**FEW, "steps": 1}, options={"lambda": 10}, objective="rate").run
-    )
+    settings = {**FEW, "steps": 1, "options": {"lambda": 10}, "objective": "rate", "gray": False}
+    run = read(aekit.train(folder, tmp_path / "run", **settings).run)
     network = load_network(run)
     x = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
     steps = network.encode(x) * network.learned.scale

@@ -25,6 +25,7 @@ wrong, what was expected, what was found, what to do.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -138,6 +139,20 @@ class OutputExists(OutputError, FileExistsError):
 
 class OptionError(AekitError, ValueError):
     """Options that do not fit each other, the data or the network."""
+
+
+def unknown_value(what: str, value: object, names: Iterable[str]) -> OptionError:
+    """Return the error for an option's value that is not one of `names`. It suggests the nearest name."""
+    known = list(names)
+    return OptionError(what, expected=" or ".join(known), found=repr(value)[:80], fix=nearest(value, known))
+
+
+def nearest(value: object, names: Iterable[str]) -> str:
+    """Return a question that suggests the name most like a mistyped value; empty if no name is like it."""
+    import difflib
+
+    found = difflib.get_close_matches(str(value)[:80], list(names), 1, 0.5)
+    return f"did you mean {found[0]!r}?" if found else ""
 
 
 class CheckpointError(AekitError, ValueError):

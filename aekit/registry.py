@@ -58,6 +58,20 @@ class ObjectiveEntry:
 
 
 @dataclass(frozen=True)
+class Purpose:
+    """The recipe for a use of codes: the objective and its options."""
+
+    help: str
+    """What the codes are for, in a few words."""
+    objective: str
+    """Name of the objective."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Options of the objective: names and texts as the user would write them."""
+    one_length: bool = False
+    """Whether all codes must have one length, so that images must have one size."""
+
+
+@dataclass(frozen=True)
 class NetworkEntry:
     """The facts of a network."""
 
@@ -74,7 +88,7 @@ class NetworkEntry:
     takes_any_size: bool = False
     """Whether the network takes pictures of any size and makes grid codes; else it makes vector codes of one size."""
     objective: str = "plain"
-    """Name of the objective that the network is trained for if the user names none."""
+    """Name of the objective that `make_config` takes if none is named. `aekit train` always names one."""
 
     def load(self) -> Any:
         """Import and return the function that makes the network. Raises ImportError if torch is not installed."""
@@ -104,7 +118,9 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
         (
             Option("beta", 1.0, "weight of the divergence from the prior"),
             Option("warmup", 0.1, "share of the run over which that weight rises from 0"),
-            Option("likelihood", "gaussian", "gaussian, or bernoulli for black-and-white images"),
+            Option(
+                "likelihood", "auto", "gaussian, bernoulli for black-and-white images, or auto, which looks at them"
+            ),
         ),
         headline="neg_elbo",
     ),
@@ -168,6 +184,21 @@ NETWORKS: dict[str, NetworkEntry] = {
 }
 """Every network by the name that --network takes and model.json carries."""
 
+COMPRESSION = "compression"
+"""Name of the purpose of a run for which the user names neither a purpose nor an objective."""
+PURPOSES: dict[str, Purpose] = {
+    COMPRESSION: Purpose("the fewest bytes for an error", "rate"),
+    "search": Purpose(
+        "similar images get similar codes, of one length",
+        "denoising",
+        (("noise", "warp"), ("strength", "1")),
+        one_length=True,
+    ),
+    "denoise": Purpose("clean images from noisy ones", "denoising"),
+    "anomaly": Purpose("unusual images are reconstructed worse than usual ones", "plain"),
+}
+"""Every purpose by the name that --for takes."""
+
 _UNKNOWN = ObjectiveEntry("", "an objective that this aekit does not know")
 
 
@@ -194,7 +225,7 @@ def options_help() -> str:
     return "An option of the objective; repeat it for several. " + " ".join(parts)
 
 
-def choices(entries: "dict[str, ObjectiveEntry] | dict[str, NetworkEntry]") -> str:
+def choices(entries: "dict[str, ObjectiveEntry] | dict[str, NetworkEntry] | dict[str, Purpose]") -> str:
     """Return the names of entries, each with its help, for --help."""
     return "; ".join(f"{name}: {entry.help}" for name, entry in entries.items())
 

@@ -7,7 +7,6 @@ tries that piece once more. If it dies too, WorkerError names the piece and the 
 """
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -49,11 +48,6 @@ class Plan:
 
 HERE = Plan("here")
 """The plan to work in the calling thread."""
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool(Protocol):

@@ -89,11 +89,15 @@ class Bench:
         return f"{minutes * 60 / (20 if self.quick else 1):.0f}s"
 
     def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
-        """Train and export a model, once, though several parts may want it; returns the training's last figures."""
+        """Train and export a model, once, though several parts may want it; returns the training's last figures.
+
+        Without an --objective it is `plain`.
+        """
         from aekit.training.checkpoint import Run  # brings torch, which most benchmarks have no need of
 
         run, out = self.folder / "runs" / name, self.folder / name
         if not out.exists():
+            options = options if "--objective" in options else ("--objective", "plain", *options)
             aekit("train", source, "--out", run, "--budget", self.budget(minutes), *options, cwd=self.folder)
             aekit("export", run, "--out", out, cwd=self.folder)
         return Run.read(run).metrics()[-1]

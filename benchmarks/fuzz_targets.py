@@ -31,6 +31,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "forged": codes.forged,
     "grid-archive": grids.archive,
     "grid-index": grids.index,
+    "message": grids.message,
     "entropy": codes.entropy,
     "tables": codes.tables,
     "journal": journals.journal,

@@ -1,4 +1,4 @@
-"""Fuzz targets of grid codes: archives of version 2, and the index of codes.npy."""
+"""Fuzz targets of grid codes: archives of version 2, the index of codes.npy, and messages."""
 
 import struct
 import zlib
@@ -10,12 +10,14 @@ from fuzz_targets_base import TINY, Target, Wrong
 
 from aekit.codes.archive import Archive, grid_blocks, staged_archive
 from aekit.codes.entropy import FrequencyTables
+from aekit.codes.messages import Messages
 from aekit.codes.npy import CodeFile
 from aekit.codes.npy_format import CodeWriter
 from aekit.codes.npy_index import index_path
 from aekit.codes.tables import pack_tables
 from aekit.images.records import Record, check_relative
 from aekit.model.bundle import Bundle
+from aekit.model.codec import Codec
 from aekit.model.grids import GridCodes
 from aekit.spec import GridGeometry
 
@@ -54,6 +56,23 @@ def archive(folder: Path) -> Target:
                     raise Wrong("other sizes than the codes have")
 
     return Target([path.read_bytes()], run, _repaired)
+
+
+def message(folder: Path) -> Target:
+    """Messages of a small and of a large picture. Every second input gets the mark of the model again."""
+    messages = Messages(Codec(_bundle()))
+
+    def run(data: bytes) -> None:
+        code = messages.unpack_code(data)
+        if not isinstance(code, GridCodes) or code[0].shape != (
+            -(-code.sizes[0][0] // 8),
+            -(-code.sizes[0][1] // 8),
+            5,
+        ):
+            raise Wrong("a code that does not belong to the size")
+
+    seeds = [messages.pack_code(_codes([size])) for size in ((20, 33), (8, 4100))]
+    return Target(seeds, run, lambda data: data[:1] + messages.mark + data[3:])
 
 
 def index(folder: Path) -> Target:

@@ -35,7 +35,18 @@ class Bench(common.Bench):
         """A model, hardly trained: speed does not depend on what it learned."""
 
         def make(path: Path) -> None:
-            aekit("train", source, "--out", f"runs/{name}", "--epochs", "2", *options, cwd=self.folder)
+            aekit(
+                "train",
+                source,
+                "--out",
+                f"runs/{name}",
+                "--objective",
+                "plain",
+                "--epochs",
+                "2",
+                *options,
+                cwd=self.folder,
+            )
             aekit("export", f"runs/{name}", "--out", path, cwd=self.folder)
 
         return self.made(name, make)

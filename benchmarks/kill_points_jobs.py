@@ -50,6 +50,12 @@ def reconstruct(**options: bool) -> None:
         jobs.reconstruct(codes, Path("back"), Codec.load(TINY, "cpu", 1), jobs.JobOptions(**OPTIONS, **options))
 
 
+def send(**options: bool) -> None:
+    """Encode the images to messages in the folder `sent`."""
+    given = jobs.JobOptions(**OPTIONS, **options)
+    jobs.compress_to_messages(open_source("in"), Path("sent"), Codec.load(TINY, "cpu", 1), given)
+
+
 def report(*, resume: bool, overwrite: bool) -> None:
     """Write a folder with the marker of a report."""
     facts = {"images": 1, "test_images": "", "geometry": "", "code_dim": 4, "model_id": "x", "resume": False}
@@ -84,10 +90,11 @@ JOBS = {
     "append a folder": KilledJob(lambda **options: append("in", **options), ("codes.aek",), old_needed=True),
     "append an array": KilledJob(lambda **options: append("in.npy", **options), ("codes.aek",), old_needed=True),
     "back": KilledJob(reconstruct, ("back/aekit.json", "back/a/000.png"), 1),
+    "sent": KilledJob(send, ("sent/aekit.json", "sent/a/000.aem"), 1),
     "report": KilledJob(report, ("report/report.json",), 1),
     "latest": KilledJob(latest, ("latest",)),
 }
-_SAME = ("report/report.json", "back/a/000.png")
+_SAME = ("report/report.json", "back/a/000.png", "sent/a/000.aem")
 """Files whose old and new bytes are equal."""
 
 

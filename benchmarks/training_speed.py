@@ -31,7 +31,7 @@ def speed(bench: Bench) -> Rows:
     """Time to the book's final cost; training throughput beside the tutorial loop and the bare products."""
     rows: Rows = []
     data = load_training_data("mnist")
-    Pca.fit(data.train[:1000], 8)  # imports scikit-learn, which is not training
+    Pca.fit(data.train[:1000], 8)
     began = time.monotonic()
     config = make_config("classic", data="mnist", epochs=2 if bench.quick else 20)
     costs = run_in_process(bench, "classic", config, data)
@@ -131,7 +131,7 @@ def run_in_process(bench: Bench, name: str, config: Any, data: Any) -> float:
     """Train a config to its end; returns the last epoch's cost."""
     path = bench.folder / "runs" / name
     shutil.rmtree(path, ignore_errors=True)
-    epoch: Epoch = train(Run.create(path, config, data.geometry, data.facts()), data)
+    epoch: Epoch = train(Run.create(path, config, data.geometry, data.facts()), data).kept
     return epoch.cost
 
 

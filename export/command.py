@@ -1,5 +1,6 @@
 """Export from Python: `aekit.export`. The command `aekit export` is a thin layer over this."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def export(
     variant: str = "fp32",
     entropy: str = "auto",
     overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
     """Export a run as encoder.onnx, decoder.onnx and model.json, and verify them against torch.
 
@@ -42,6 +44,7 @@ def export(
             it saves at least 1 % of the bytes of held-out images. For vector codes auto does so only if the objective
             stores uint8 codes, as `rate` does; otherwise it means static.
         overwrite: replace a model folder at `out`.
+        say: called with a few words when a step begins.
 
     Raises:
         OutputExists: something exists at `out`.
@@ -55,5 +58,7 @@ def export(
     check_folder_free(out, MANIFEST, overwrite=overwrite)
     opened = Run.read(resolve_run(Path(run)))
     unfinished = opened.unfinished()
-    bundle = export_run(opened, opened.load_data(), out, variant=variant, entropy=entropy, overwrite=overwrite)
+    say(f"reading {opened.config.data}")
+    data = opened.load_data()
+    bundle = export_run(opened, data, out, variant=variant, entropy=entropy, overwrite=overwrite, say=say)
     return ExportResult(bundle, opened.path, unfinished)

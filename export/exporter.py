@@ -1,13 +1,17 @@
 """Export a run: calibrate, build both graphs, verify that they compute what torch computes, write the bundle."""
 
 import copy
+import gc
 import hashlib
 import json
+import shutil
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +26,6 @@ from aekit.exporting.graphs import (
     CodeUnits,
     DecoderGraph,
     EncoderGraph,
-    Graphs,
     Nearest,
     finish_graph,
     fp32_graphs,
@@ -32,7 +35,7 @@ from aekit.exporting.quantize import VARIANTS, make_variant
 from aekit.exporting.rounding import choose_rounding
 from aekit.exporting.samples import GridSamples, Samples, samples_of, to_floats
 from aekit.images.decode import Pixels
-from aekit.model.bundle import MANIFEST, Bundle, write_bundle
+from aekit.model.bundle import MANIFEST, ROLES, Bundle, graph_file, write_manifest
 from aekit.model.codec import Codec
 from aekit.model.sampling import LatentGaussian
 from aekit.outputs.staging import staged_folder
@@ -60,6 +63,7 @@ def export_run(
     variant: str = "fp32",
     entropy: str = "auto",
     overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Export the weights of `run` to the model folder `out`. After an error, nothing is left at `out`.
 
@@ -73,6 +77,7 @@ def export_run(
             and costs at most MOST_AUTO_DB.
         entropy: entropy model of archives: static tables, a context model, or auto, which keeps the smaller one.
         overwrite: replace a model folder at `out`.
+        say: called with a few words when a step begins.
 
     Raises:
         OptionError: `variant` or `entropy` is unknown.
@@ -88,6 +93,7 @@ def export_run(
     samples = samples_of(data)
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as beside:
         scratch = Path(beside)
+        say("latents of the training images")
         network = load_network(run)
         folded = network.folded()
         latents = samples.latents(network)
@@ -96,20 +102,34 @@ def export_run(
         spec = run.config.spec(run.geometry)
         learned = {**network.state_dict(), **units.state_dict(), **rounding.state_dict()}
         model_id = identity(spec, run.config.options, learned)
-        fp32 = fp32_graphs(folded, units, spec, rounding)
-        codec = _write(scratch / "fp32", "fp32", fp32, spec, model_id, {})
+        gaussian = None if spec.is_grid else _latent_gaussian(network, units, latents).to_dict()
+        prior = network.learned if isinstance(network.learned, VectorPrior) else None
+        del learned, latents, network  # of a large model, memory then holds only the folded one
+
+        say("building the graphs")
+        folders = {"fp32": scratch / "fp32"}
+        codec = _write(folders["fp32"], "fp32", fp32_graphs(folded, units, spec, rounding), spec, model_id)
+        for tensor in (*folded.parameters(), *folded.buffers()):
+            tensor.data = tensor.new_empty(0)  # torch's exporter keeps a reference to each of them
+        say("comparing the graphs with torch")
+        network = load_network(run)
         torch_graphs = EncoderGraph(network, units, rounding), DecoderGraph(network, units)
         parity = measure_parity(*torch_graphs, codec, samples.groups())
+        del network, torch_graphs
 
-        made, measured = {"fp32": fp32}, dict[str, VariantCost]()
+        measured = dict[str, VariantCost]()
         for name in _variants_to_make(variant):
-            made[name] = _variant_graphs(fp32, name, samples.typical(), codec)
-            smaller = _write(scratch / name, name, made[name], spec, model_id, {})
-            measured[name] = measure_variant(codec, smaller, samples.compared())
+            say(f"making and measuring the variant {name}")
+            graphs = _variant_graphs(folders["fp32"], name, samples.typical(), codec)
+            folders[name] = scratch / name
+            measured[name] = measure_variant(
+                codec, _write(folders[name], name, graphs, spec, model_id), samples.compared()
+            )
             if variant != "auto":
                 measured[name].check(name)
         kept = fastest(measured) if variant == "auto" else variant
-        shipped = Codec.load(scratch / kept, provider="cpu")
+        shipped = codec if kept == "fp32" else Codec.load(folders[kept], provider="cpu")
+        say("errors of the held-out images")
         facts: dict[str, Any] = {
             "made_by": f"aekit {__version__}, torch {torch.__version__}, opset {OPSET}",
             "training": {**data.facts(), "run_id": run.run_id},
@@ -122,10 +142,11 @@ def export_run(
             facts["kmac_per_pixel"] = {role: round(kmac, 2) for role, kmac in work}
         else:
             facts["training"]["pca_mse"] = _pca_mse(run, data)
-            facts["latent"] = _latent_gaussian(network, units, latents).to_dict()
+            facts["latent"] = gaussian
         if measured:
             facts["variants"] = {name: cost.to_dict() for name, cost in measured.items()}
         # An archive stores codes of the exported graph, so its entropy models are fitted to that graph's codes.
+        say("fitting the entropy model")
         if isinstance(samples, GridSamples):
             held_out = samples.held_out
             pixels = sum(picture.shape[0] * picture.shape[1] for picture in held_out)
@@ -133,9 +154,10 @@ def export_run(
             facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
         elif spec.code_dim <= MAX_TABLES_DIM:
             held_out_codes = np.asarray(shipped.encode(data.validation, "uint8"))
-            prior = network.learned if isinstance(network.learned, VectorPrior) else None
             facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec), prior)
-        _write(folder, kept, made[kept], spec, model_id, facts)
+        for role in ROLES:
+            shutil.move(graph_file(folders[kept], role), graph_file(folder, role))
+        write_manifest(folder, ROLES, spec, model_id, kept, facts)
     return Bundle.read(out)
 
 
@@ -198,17 +220,29 @@ def _variants_to_make(variant: str) -> tuple[str, ...]:
     return (variant,)
 
 
-def _variant_graphs(fp32: Graphs, variant: str, images: Pixels, codec: Codec) -> Graphs:
-    """Make both graphs in reduced precision. The encoder is calibrated on images, the decoder on their fp32 latents."""
+def _variant_graphs(fp32: Path, variant: str, images: Pixels, codec: Codec) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Make the graphs in reduced precision, one after the other.
+
+    The encoder is calibrated on images, the decoder on their fp32 latents. `fp32` is the folder of the fp32 graphs.
+    """
     inputs = {"encoder": images, "decoder": codec.encode(images)}
-    return {role: make_variant(model, variant, inputs[role]) for role, model in fp32.items()}
+    for role in ROLES:
+        yield role, make_variant(onnx.load(graph_file(fp32, role)), variant, inputs[role])
 
 
-def _write(place: Path, variant: str, models: Graphs, spec: ModelSpec, model_id: str, facts: dict[str, Any]) -> Codec:
-    """Write a whole model to the folder `place` and load it as users do, so that measurements use the written files."""
+def _write(
+    place: Path, variant: str, models: Iterable[tuple[str, onnx.ModelProto]], spec: ModelSpec, model_id: str
+) -> Codec:
+    """Write a whole model to the folder `place` and load it as users do, so that measurements use the written files.
+
+    The graphs are taken and written one after the other, so that a large model is in memory only once.
+    """
     place.mkdir(exist_ok=True)
-    graphs = {role: finish_graph(model, spec, model_id, variant) for role, model in models.items()}
-    write_bundle(place, graphs, spec, model_id, variant, facts)
+    for role, model in models:
+        finish_graph(model, graph_file(place, role), spec, model_id, variant)
+        del model
+        gc.collect()  # torch's exporter leaves the graph in cycles of references
+    write_manifest(place, ROLES, spec, model_id, variant, {})
     return Codec.load(place, provider="cpu")
 
 

@@ -7,10 +7,10 @@ decoder.onnx   latent float32 [batch, D] ─ inverse affine ─ decoder ─ clip
 A model of grid codes has [batch, h, w, K] in place of [batch, D], and its batch, H and W are free.
 """
 
-import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import onnx
 import torch
@@ -24,8 +24,6 @@ from aekit.spec import ModelSpec
 from aekit.training.networks import Autoencoder
 from aekit.training.networks.grid import FoldedDecoder, FoldedEncoder
 
-Graphs = dict[str, onnx.ModelProto]
-"""The two graphs of a model by role: encoder and decoder."""
 OPSET = 20
 """ONNX opset of the graphs."""
 FREE_BATCH: tuple[str, ...] = ("batch",)
@@ -155,40 +153,45 @@ class PackedDecoderGraph(nn.Module):
         return pixels_of((cells.clamp(0, 1) * 255).round().to(torch.uint8))
 
 
-def fp32_graphs(network: Autoencoder, units: CodeUnits, spec: ModelSpec, rounding: nn.Module | None = None) -> Graphs:
-    """Build both graphs of a folded network in fp32. Raises ParityError if a size that must be free is fixed."""
-    encoder: nn.Module = EncoderGraph(network, units, rounding)
-    decoder: nn.Module = DecoderGraph(network, units)
+def fp32_graphs(
+    network: Autoencoder, units: CodeUnits, spec: ModelSpec, rounding: nn.Module | None = None
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Build the graphs of a folded network in fp32, one after the other, each with its role.
+
+    Raises ParityError if a size that must be free is fixed.
+    """
     if spec.is_grid:
-        encoder = PackedEncoderGraph(network, units, rounding or Nearest())
-        decoder = PackedDecoderGraph(network, units)
         # No side is a multiple of the stride, or equal to another: torch takes equal sizes for one size.
         height, width = 2 * spec.grid.stride + 3, 3 * spec.grid.stride + 2
         image = torch.zeros((2, height, width, spec.grid.channels), dtype=torch.uint8)
         latent, free = torch.zeros((2, 4, 5, spec.code_dim)), (FREE_IMAGE, FREE_CODE)
-    else:
-        image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
-        latent, free = torch.zeros(2, spec.code_dim), (FREE_BATCH, FREE_BATCH)
-    models = {
-        "encoder": export_graph(encoder, image, ["image"], ["latent", "code"], free[0]),
-        "decoder": export_graph(decoder, latent, ["latent"], ["image"], free[1]),
-    }
-    for model in models.values():
-        check_dimensions(model, spec)
-    return models
+        packed = PackedEncoderGraph(network, units, rounding or Nearest())
+        yield "encoder", _checked(export_graph(packed, image, ["image"], ["latent", "code"], free[0]), spec)
+        unpacked = PackedDecoderGraph(network, units)
+        yield "decoder", _checked(export_graph(unpacked, latent, ["latent"], ["image"], free[1]), spec)
+        return
+    image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
+    encoder, decoder = EncoderGraph(network, units, rounding), DecoderGraph(network, units)
+    yield "encoder", _checked(export_graph(encoder, image, ["image"], ["latent", "code"]), spec)
+    yield "decoder", _checked(export_graph(decoder, torch.zeros(2, spec.code_dim), ["latent"], ["image"]), spec)
+
+
+def _checked(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+    check_dimensions(model, spec)
+    return model
 
 
 def export_graph(
     module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], free: Sequence[str] = FREE_BATCH
 ) -> onnx.ModelProto:
-    """Export a module as one ONNX graph without paths of this machine.
+    """Export a module as one ONNX graph without paths of this machine. The module is set to evaluation mode.
 
     `free` names the leading dimensions of the input that may have any size.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about its own internals; parity checks the result
         program = torch.onnx.export(
-            copy.deepcopy(module).eval(),
+            module.eval(),
             (example,),
             input_names=inputs,
             output_names=outputs,
@@ -219,8 +222,8 @@ def strip_traces(model: onnx.ModelProto) -> None:
     model.doc_string = ""
 
 
-def finish_graph(model: onnx.ModelProto, spec: ModelSpec, model_id: str, variant: str) -> bytes:
-    """Store the model's facts in the graph, check it and serialise it.
+def finish_graph(model: onnx.ModelProto, file: Path, spec: ModelSpec, model_id: str, variant: str) -> None:
+    """Store the model's facts in the graph, write it to `file` and check it.
 
     Raises onnx.checker.ValidationError or onnx.shape_inference.InferenceError if the graph is not valid ONNX.
     """
@@ -228,8 +231,8 @@ def finish_graph(model: onnx.ModelProto, spec: ModelSpec, model_id: str, variant
     for key, value in graph_metadata(spec, model_id, variant).items():
         model.metadata_props.add(key=key, value=value)
     model.producer_name, model.producer_version = "aekit", ""
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    onnx.checker.check_model(file, full_check=True)  # by its path: onnx would copy a message twice
 
 
 def check_dimensions(model: onnx.ModelProto, spec: ModelSpec) -> None:

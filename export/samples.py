@@ -38,7 +38,8 @@ CROPS = 64
 """Number of crops."""
 GROUP = 7
 """Number of pictures of one size that are compared with torch."""
-_BATCH = 1000
+_BATCH, _BATCH_VALUES = 1000, 2**22
+"""Largest number of images, and of numbers in them, that are encoded together."""
 
 
 class Samples(Protocol):
@@ -76,8 +77,9 @@ class VectorSamples:
     def latents(self, network: Autoencoder) -> Tensor:
         """Return the latents of all training images."""
         images = self.data.train
+        step = min(_BATCH, max(_BATCH_VALUES // images[0].size, 1))
         return torch.cat(
-            [network.encode(to_floats(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
+            [network.encode(to_floats(images[start : start + step])) for start in range(0, len(images), step)]
         )
 
     def few(self) -> Pixels:

@@ -19,7 +19,7 @@ from PIL import Image
 from aekit import jobs
 from aekit.codes.archive import container
 from aekit.images.decode import Pixels
-from aekit.images.sources import open_source
+from aekit.images.sources import FolderSource, open_source
 from aekit.jobs import JobOptions
 from aekit.model.codec import Codec
 
@@ -198,3 +198,11 @@ def blobs(tmp_path: Path) -> "TrainingData":
 
     np.save(tmp_path / "blobs.npy", made_images(300))
     return load_training_data(str(tmp_path / "blobs.npy"))
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> FolderSource:
+    """27 pictures of many sizes and kinds, of which three are damaged; see grid_models."""
+    from grid_models import write_mixed
+
+    return write_mixed(tmp_path / "mixed")

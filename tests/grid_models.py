@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import pack_tables
 from aekit.exporting.graphs import OPSET, finish_graph, strip_traces
 from aekit.images.decode import Pixels
-from aekit.model.bundle import write_bundle
+from aekit.images.sources import FolderSource, open_source
+from aekit.model.bundle import ROLES, graph_file, write_manifest
 from aekit.model.codec import Codec
 from aekit.pca import Pca
 from aekit.spec import GridGeometry, ModelSpec
@@ -19,6 +21,8 @@ from aekit.training.networks.blocks import BlockTransform, pad_to_stride, sample
 
 SIZES = ((20, 33), (48, 40), (8, 8), (64, 25), (1, 70), (7, 3), (16, 16), (31, 47))
 """(height, width) of the made pictures, over and over."""
+BAD = ("a/003.png", "n-bad.jpg", "z-bad.png")
+"""Damaged files in a folder of `write_mixed`."""
 
 
 def made_pictures(count: int, channels: int = 3, seed: int = 0) -> list[Pixels]:
@@ -32,6 +36,29 @@ def made_pictures(count: int, channels: int = 3, seed: int = 0) -> list[Pixels]:
         grain = rng.normal(0, 4, (height, width, channels))
         pictures.append((picture + grain).clip(0, 255).astype(np.uint8))
     return pictures
+
+
+def write_mixed(folder: Path) -> FolderSource:
+    """27 pictures of many sizes and kinds, of which three are damaged: within, and at the end."""
+    (folder / "a").mkdir(parents=True)
+    for row, picture in enumerate(made_pictures(17)):
+        Image.fromarray(picture).save(folder / f"a/{row:03d}.png")
+    gray, colour = made_pictures(2, 1, seed=1)[1][..., 0], made_pictures(1, seed=2)[0]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(np.tile(gray.astype(np.uint16) * 200, (2, 1))).save(folder / "gray16.png")
+    Image.fromarray(colour).save(folder / "turned.jpg", exif=turned, quality=95)
+    Image.fromarray(colour).save(folder / "lossy.webp")
+    Image.fromarray(colour).quantize(9).save(folder / "palette.png", transparency=2)
+    Image.new("RGB", (1, 1), "teal").save(folder / "one.png")
+    Image.fromarray(np.arange(15000, dtype=np.uint8).reshape(1, 5000, 3)).save(folder / "line.png")
+    Image.new("LA", (33, 9), (80, 120)).save(folder / "alpha.png")
+    for name in BAD:
+        (folder / name).write_bytes(b"no picture")
+    source = open_source(str(folder))
+    assert isinstance(source, FolderSource)
+    return source
 
 
 def write_grid_model(folder: Path, *, channels: int = 3, stride: int = 8, code_dim: int = 6, max_side: int = 0) -> Path:
@@ -49,7 +76,8 @@ def write_grid_model(folder: Path, *, channels: int = 3, stride: int = 8, code_d
         "decoder": (decoder, torch.zeros(2, 3, 5, code_dim), {0: batch, 1: rows, 2: columns}),
     }
     names = {"encoder": (["image"], ["latent", "code"]), "decoder": (["latent"], ["image"])}
-    graphs, model_id = {}, "0123456789abcdef"
+    model_id = "0123456789abcdef"
+    folder.mkdir(parents=True, exist_ok=True)
     for role, (module, example, free) in examples.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own internals
@@ -66,12 +94,11 @@ def write_grid_model(folder: Path, *, channels: int = 3, stride: int = 8, code_d
             )
         assert program is not None
         strip_traces(program.model_proto)
-        graphs[role] = finish_graph(program.model_proto, spec, model_id, "fp32")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bundle(folder, graphs, spec, model_id, "fp32", {})
+        finish_graph(program.model_proto, graph_file(folder, role), spec, model_id, "fp32")
+    write_manifest(folder, ROLES, spec, model_id, "fp32", {})
     codes = Codec.load(folder, provider="cpu", threads=1).encode(pictures, "uint8")
     facts = {"tables": pack_tables(FrequencyTables.fit(codes.rows())), "training": {}}
-    write_bundle(folder, graphs, spec, model_id, "fp32", facts)
+    write_manifest(folder, ROLES, spec, model_id, "fp32", facts)
     return folder
 
 

@@ -255,7 +255,7 @@ def test_errors_are_one_line_with_status_1_and_leave_nothing(aekit: Run, picture
         (["info", "none.npy"], "nothing there"),
         (["denoise", "pictures", "--out", "pictures", "--overwrite"], "a place apart from pictures"),
         (["denoise", "pictures", "--out", "codes.npy"], "codes.npy: expected a path that is free"),
-        (["denoise", "pictures", "--out", "new.npy", "--original-size"], "--original-size: expected a folder"),
+        (["denoise", "pictures", "--out", "new.npy", "--original-size"], "--original-size: expected image files"),
         (["denoise", "pictures", "--out", "new", "--on-error", "stop"], "skip or fail"),
         (["denoise", "bad", "--out", "new"], "at least one readable image"),
         (["denoise", "nowhere", "--out", "new"], "nowhere: expected a folder"),

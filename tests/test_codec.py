@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import TINY, made_images
+from PIL import Image
 
 from aekit.errors import OptionError, ShapeError
 from aekit.evaluation.metrics import mse
@@ -113,21 +114,31 @@ def test_a_fork_while_another_thread_loads_a_graph_does_not_hang(tiny_codec: Cod
 
 
 @pytest.mark.parametrize(
-    "images",
+    ("images", "fix"),
     [
-        IMAGES.astype(np.float32),
-        IMAGES.astype(np.int64),
-        IMAGES[:, :15],
-        IMAGES[0],
-        IMAGES[0, :, :, 0],
-        IMAGES.repeat(3, axis=3),
-        IMAGES[None],
+        (IMAGES.astype(np.float32), r"\(255 \* images\)"),
+        (IMAGES.astype(np.int64), r"astype\(np.uint8\)"),
+        (IMAGES[:, :15], "fit_array"),
+        (IMAGES[0], r"images\[None\]"),
+        (IMAGES[0, :, :, 0], r"images\[None\]"),
+        (IMAGES.repeat(3, axis=3), "fit_array"),
+        (IMAGES[None], "fit_array"),
     ],
-    ids=lambda images: f"{images.dtype}{images.shape}",
 )
-def test_images_that_do_not_fit_are_refused_with_both_shapes(tiny_codec: Codec, images: npt.NDArray[np.uint8]) -> None:
-    with pytest.raises(ShapeError, match=r"expected uint8 \[n, 16, 16, 1\], found .*fit_array"):
+def test_images_that_do_not_fit_are_refused_with_a_remedy(
+    tiny_codec: Codec, images: npt.NDArray[np.uint8], fix: str
+) -> None:
+    with pytest.raises(ShapeError, match=rf"expected uint8 \[n, 16, 16, 1\], found .*; .*{fix}"):
         tiny_codec.encode(images)
+
+
+def test_lists_pillow_images_and_types_of_numpy_are_taken(tiny_codec: Codec) -> None:
+    wanted = tiny_codec.encode(IMAGES[:3], "uint8")
+    pictures = [Image.fromarray(image[:, :, 0]) for image in IMAGES[:3]]
+    for images in (list(IMAGES[:3]), pictures, tuple(pictures)):
+        np.testing.assert_array_equal(tiny_codec.encode(images, np.uint8), wanted)
+    with pytest.raises(OptionError, match="did you mean 'float32'"):
+        tiny_codec.encode(IMAGES, "float23")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
 """Jobs on a model of grid codes: pictures of any size through code files and back, whoever reads and writes them."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import TINY, Run, one_line_error, split_options, tree
-from grid_models import made_pictures, write_grid_model
+from grid_models import BAD, made_pictures, write_grid_model
 from PIL import Image
 
 import aekit.images.reading
@@ -24,33 +23,7 @@ from aekit.spec import GridGeometry
 from aekit.workers import HERE, Plan
 
 ANY = GridGeometry(stride=8, channels=3, encoder_halo=1, decoder_halo=1)
-BAD = ("a/003.png", "n-bad.jpg", "z-bad.png")
 GOOD = 24
-
-
-@pytest.fixture
-def mixed(tmp_path: Path) -> FolderSource:
-    """27 pictures of many sizes and kinds, of which three are damaged: within, and at the end."""
-    folder = tmp_path / "mixed"
-    (folder / "a").mkdir(parents=True)
-    for row, picture in enumerate(made_pictures(17)):
-        Image.fromarray(picture).save(folder / f"a/{row:03d}.png")
-    gray, colour = made_pictures(2, 1, seed=1)[1][..., 0], made_pictures(1, seed=2)[0]
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.fromarray(gray).save(folder / "gray.png")
-    Image.fromarray(np.tile(gray.astype(np.uint16) * 200, (2, 1))).save(folder / "gray16.png")
-    Image.fromarray(colour).save(folder / "turned.jpg", exif=turned, quality=95)
-    Image.fromarray(colour).save(folder / "lossy.webp")
-    Image.fromarray(colour).quantize(9).save(folder / "palette.png", transparency=2)
-    Image.new("RGB", (1, 1), "teal").save(folder / "one.png")
-    Image.fromarray(np.arange(15000, dtype=np.uint8).reshape(1, 5000, 3)).save(folder / "line.png")
-    Image.new("LA", (33, 9), (80, 120)).save(folder / "alpha.png")
-    for name in BAD:
-        (folder / name).write_bytes(b"no picture")
-    source = open_source(str(folder))
-    assert isinstance(source, FolderSource)
-    return source
 
 
 def compress(source: Any, out: Path, codec: Codec, **options: Any) -> Summary:
@@ -212,7 +185,7 @@ def test_bytes_do_not_depend_on_workers_batches_or_threads(
         [(0, 256, 2**24, 1), (2, 5, 2500, 2), (0, 1, 2**24, 1), (0, 16, 900, 2)]
     ):
         monkeypatch.setattr(aekit.images.reading, "BLOCK_PIXELS", pixels)
-        monkeypatch.setattr("aekit.images.picture_files._MOST_SENT", pixels)  # larger ones are not sent to processes
+        monkeypatch.setattr("aekit.images.folder_writer._MOST_SENT", pixels)  # larger ones are not sent to processes
         codec, folder = Codec.load(shared_grid_model, "cpu", 2, runs), tmp_path / str(number)
         options = JobOptions(workers=workers, batch_size=batch)
         jobs.compress(mixed, folder / "codes.aek", codec, options)
@@ -321,61 +294,3 @@ def test_the_command_says_in_a_line_what_is_too_large_or_of_another_model(
         assert "expected" in one_line_error(aekit(*command, "--model", model))
     assert aekit("reconstruct", "codes.aek", "--out", "back", "--model", shared_grid_model).returncode == 0
     assert len(pictures_in(tmp_path / "back")) == GOOD
-
-
-# --- resume
-
-
-def _compress(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) -> Summary:
-    return jobs.compress(mixed, out / "codes.aek", codec, options)
-
-
-def _back(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) -> Summary:
-    with open_codes(mixed.root.parent / "all.aek") as stored:
-        return jobs.reconstruct(stored, out / "back", codec, options)
-
-
-def _array(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) -> Summary:
-    alike = FolderSource(
-        mixed.root, tuple(path for path in mixed.paths if path in ("a/000.png", *BAD, "a/008.png", "a/016.png"))
-    )
-    assert len(alike) == 6
-    return jobs.denoise(alike, out / "clean.npy", codec, options)
-
-
-def _denoise(mixed: FolderSource, out: Path, codec: Codec, options: JobOptions) -> Summary:
-    return jobs.denoise(mixed, out / "clean", codec, options)
-
-
-@pytest.mark.parametrize("job", [_compress, _back, _array, _denoise])
-def test_a_job_that_is_stopped_anywhere_goes_on_to_the_same_bytes(
-    mixed: FolderSource,
-    tmp_path: Path,
-    grid_codec: Codec,
-    job: Callable[..., Summary],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(aekit.images.reading, "BLOCK_PIXELS", 1000)
-    monkeypatch.setattr("aekit.codes.archive.grid_blocks.BLOCK_NUMBERS", 300)
-    jobs.compress(mixed, tmp_path / "all.aek", grid_codec)
-    seen: list[int] = []
-    job(mixed, tmp_path / "whole", grid_codec, JobOptions(batch_size=3, workers=0, progress=seen.append))
-    stops = seen[:-1]
-    assert len(stops) >= (2 if job is _array else 5)
-
-    def stop_at(place: int) -> Callable[[int], None]:
-        def progress(done: int) -> None:
-            if done >= place:
-                raise KeyboardInterrupt
-
-        return progress
-
-    resumed = set[int]()
-    for place in stops[:: max(len(stops) // 4, 1)]:
-        out = tmp_path / f"stopped-{place}"
-        with pytest.raises(KeyboardInterrupt):
-            job(mixed, out, grid_codec, JobOptions(batch_size=3, workers=0, progress=stop_at(place)))
-        summary = job(mixed, out, grid_codec, JobOptions(batch_size=3, workers=0 if resumed else 2, resume=True))
-        resumed.add(summary.resumed)
-        assert tree(out) == tree(tmp_path / "whole")
-    assert max(resumed) > 0

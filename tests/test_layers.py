@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("_version", "errors", "files", "lazy", "signals"),
-    ("spec", "registry", "workers", "json_files"),
+    ("spec", "registry", "cores", "workers", "json_files"),
     ("outputs",),
     ("images", "runs"),
     ("pca", "model"),

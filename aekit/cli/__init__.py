@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from aekit._version import __version__
 from aekit.cli.printing import note, report_error
-from aekit.errors import AekitError, reason
+from aekit.errors import AekitError, nearest, reason
 
 COMMANDS = ("train", "export", "compress", "reconstruct", "evaluate", "denoise", "sample", "info", "doctor")
 """Names of the commands. Each is a function in the file of the same name."""
@@ -43,6 +43,8 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
+            if suggestion := nearest(cmd_name, COMMANDS):
+                ctx.fail(f"No such command {cmd_name!r}: {suggestion}")
             return None
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         alone.command(cmd_name, context_settings=_SETTINGS)(_interruptible(_function(cmd_name)))
@@ -53,7 +55,7 @@ app = typer.Typer(
     name="aekit",
     cls=_Commands,
     help="Train a small autoencoder on your own images, export it as two ONNX graphs, run it anywhere.\n\n"
-    "The whole job: aekit train, aekit export, aekit compress images/ --out codes.npy, aekit reconstruct codes.npy.\n\n"
+    "The whole job: aekit train, aekit export, aekit compress images/ --out codes.aek, aekit reconstruct codes.aek.\n\n"
     "Exit status: 0 done, 1 an error, 2 wrong usage, 3 done but some inputs were skipped, 130 interrupted.",
     no_args_is_help=True,
     add_completion=True,  # makes --help 8 to 12 ms slower (of 150 ms on a busy machine)

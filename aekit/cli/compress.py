@@ -7,13 +7,13 @@ import typer
 
 from aekit.cli.options import JobRequest, SourceArgument, job_command
 from aekit.cli.printing import finish, progress_line
-from aekit.codes.formats import dtype_default, dtype_help, out_help, suffixes
+from aekit.codes.formats import MESSAGE_SUFFIX, dtype_default, dtype_help, out_help, suffixes
 
 
-@job_command(reads_images=True)
+@job_command
 def compress(
     source: SourceArgument,
-    out: Annotated[Path, typer.Option(help=out_help())],
+    out: Annotated[Path, typer.Option(help=f"{out_help()} With --messages a folder.")],
     request: JobRequest,
     dtype: Annotated[str | None, typer.Option(help=dtype_help(), show_default=dtype_default())] = None,
     append: Annotated[
@@ -25,12 +25,28 @@ def compress(
             "same time is an error.",
         ),
     ] = False,
+    messages: Annotated[
+        bool,
+        typer.Option(
+            "--messages",
+            help=f"Write each image as a message, a file NAME{MESSAGE_SUFFIX} that is decoded alone, in the folder "
+            "tree of the source.",
+        ),
+    ] = False,
 ) -> None:
-    """Encode images to a code file, one row per image, in the order of their sorted paths."""
+    """Encode images to a code file, one row per image, in the order of their sorted paths; or each to a message."""
     from aekit import jobs
+    from aekit.errors import OptionError
     from aekit.images.sources import open_source
 
+    if messages and (append or dtype not in (None, "uint8")):
+        found = "--append" if append else f"--dtype {dtype}"
+        raise OptionError("--messages", expected="no --append, and no --dtype but uint8", found=found)
     codec, images = request.codec(), open_source(source)
     with progress_line(len(images), "encoding") as show:
-        summary = jobs.compress(images, out, codec, request.with_progress(show), dtype=dtype, append=append)
-    finish(summary, "code", request.as_json)
+        options = request.with_progress(show)
+        if messages:
+            summary = jobs.compress_to_messages(images, out, codec, options)
+        else:
+            summary = jobs.compress(images, out, codec, options, dtype=dtype, append=append)
+    finish(summary, "message" if messages else "code", request.as_json)

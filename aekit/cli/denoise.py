@@ -11,7 +11,7 @@ from aekit.images.picture_output import OUT_HELP
 from aekit.registry import objective_facts
 
 
-@job_command(reads_images=True)
+@job_command
 def denoise(
     source: SourceArgument,
     out: Annotated[Path, typer.Option(help=OUT_HELP)],

@@ -1,13 +1,12 @@
 """aekit evaluate: measure a model on images it was not trained on."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aekit.cli.options import JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
-from aekit.cli.printing import emit, note
+from aekit.cli.options import IMAGES_HELP, JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.printing import emit, note, phase
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
 if TYPE_CHECKING:
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     source: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help="Images to measure on. A named set gives its test split. The data that the model was trained on gives "
-            "the images that were held out. Any other source gives all its images.",
+            help=f"Images to measure on: {IMAGES_HELP} A named set gives its test split. The data that the model was "
+            "trained on gives the images that were held out. Any other source gives all its images.",
             show_default="the data that the model was trained on, if --run is the model's run",
         ),
     ] = None,
@@ -50,9 +49,10 @@ def evaluate(
     from aekit.evaluation.opening import open_test_images
     from aekit.evaluation.report import REPORT, write_report
     from aekit.evaluation.report import evaluate as measure
+    from aekit.images.apart import check_apart_from
     from aekit.images.named_sets import NAMES
+    from aekit.images.sources import open_source
     from aekit.model.codec import Codec
-    from aekit.outputs.places import check_apart
     from aekit.outputs.staging import check_folder_free
 
     check_folder_free(out, REPORT, overwrite=overwrite)
@@ -61,12 +61,13 @@ def evaluate(
     codec = Codec.load(model, provider, threads)
     training = codec.bundle.manifest.get("training", {})
     settings = run_of_model(resolve_run(run), training.get("run_id"))
-    if source is None:
+    if not source:
         # Only the user's own run may name a path to read. A model.json may come from a stranger, so only the name of a
         # known set is taken from it.
         named = str(training.get("data", ""))
-        source = str(settings.get("data", "")) if settings else named if named in NAMES else ""
-    if source == "":
+        kept = settings.get("data", []) if settings else [named] if named in NAMES else []
+        source = [str(text) for text in kept] if isinstance(kept, list) else [str(kept)]
+    if not source:
         raise OptionError(
             "SOURCE",
             expected="images to evaluate on",
@@ -75,23 +76,18 @@ def evaluate(
         )
     if settings and group_by is None:
         group_by = str(settings.get("group_by", ""))
-    check_apart(out, Path(source), model, resolve_run(run), scanned=Path(source))
-    _say(f"reading {source}")
-    test = open_test_images(source, codec.bundle, group_by)
+    opened = open_source(source)
+    check_apart_from(opened, out, model, resolve_run(run), pictures=True)
+    phase(f"reading {opened.name}")
+    test = open_test_images(opened, codec.bundle, group_by)
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")
     is_grid = codec.spec.is_grid
-    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, _say)
+    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, phase)
     write_report(out, report, overwrite=overwrite)
     emit({**report.figures, "out": str(out)}, [*report_lines(report.figures), f"report and picture: {out}"], as_json)
     if test.skipped:
         raise typer.Exit(3)
-
-
-def _say(what: str) -> None:
-    """Tell a person at a terminal what begins. Nobody else needs it."""
-    if sys.stderr.isatty():
-        note(f"{what} …")
 
 
 def _baseline(run: Path) -> "Pca | None":

@@ -7,7 +7,7 @@ import typer
 
 from aekit.cli.extras import need_extra
 from aekit.cli.options import JsonOption, OverwriteOption
-from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note, phase
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 
@@ -43,9 +43,10 @@ def export(
 
     check_folder_free(out, MANIFEST, overwrite=overwrite)  # before torch loads, which takes seconds
     need_extra("aekit export", "train", "torch", "onnx", "onnxscript", "safetensors")
+    phase("loading torch")
     from aekit.exporting.command import export as export_model
 
-    done = export_model(run, out, variant=variant, entropy=entropy, overwrite=overwrite)
+    done = export_model(run, out, variant=variant, entropy=entropy, overwrite=overwrite, say=phase)
     bundle, unfinished = done.bundle, done.unfinished
     manifest = bundle.manifest
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
@@ -74,6 +75,8 @@ def export(
         lines.append(f"entropy model: {entropy_model}")
     if work := kmac_in_words(manifest):
         lines.append(work)
+    at = "" if out == Path("model") else f" --model {out}"
+    lines.append(f"next: aekit compress images/ --out codes.aek{at}, or aekit evaluate{at}")
     if unfinished:
         note(f"warning: {done.run} {unfinished}: these are its best weights so far")
     # The distributions of latents and codes are long base64 texts, of no use to a reader.

@@ -8,7 +8,7 @@ import typer
 
 from aekit.cli.options import JsonOption
 from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words
-from aekit.codes.formats import Description, format_of, names, owner_of
+from aekit.codes.formats import MESSAGE_SUFFIX, Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 
 if TYPE_CHECKING:
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help=f"Model folder or code file ({names()}).", envvar="AEKIT_MODEL")] = Path(
-        "model"
-    ),
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help=f"Model folder, code file ({names()}) or message (NAME{MESSAGE_SUFFIX}).", envvar="AEKIT_MODEL"
+        ),
+    ] = Path("model"),
+    model: Annotated[
+        Path, typer.Option("--model", envvar="AEKIT_MODEL", help="Model folder that made a message.")
+    ] = Path("model"),
     as_json: JsonOption = False,
 ) -> None:
-    """Describe a model folder or a code file; reads no graph and runs nothing."""
+    """Describe a model folder, a code file or a message; reads no graph and runs nothing."""
     from aekit.errors import SourceError
     from aekit.images.picture_output import MARKER
     from aekit.model.bundle import Bundle
@@ -29,7 +35,11 @@ def info(
     if not path.exists() and path.with_name(f"{path.name}.journal").exists():
         found, fix = "an interrupted job", "run it again with --resume"
         raise SourceError(str(path), expected="a finished output", found=found, fix=fix)
-    if kind := format_of(path):
+    if path.suffix == MESSAGE_SUFFIX and not path.is_dir():
+        from aekit.codes.message_files import describe_message
+
+        about = describe_message(path, model)
+    elif kind := format_of(path):
         about = kind.module.describe(path)
     elif not path.is_dir():
         owner = owner_of(path)
@@ -37,7 +47,8 @@ def info(
         found = "another file" if path.exists() else "nothing there"
         raise SourceError(str(path), expected=f"a model folder or a code file, {names()}", found=found, fix=fix)
     elif (path / MARKER).exists():
-        raise SourceError(str(path), expected="a model folder or a code file", found="pictures that aekit wrote")
+        found = "pictures or messages that aekit wrote"
+        raise SourceError(str(path), expected="a model folder, a code file or a message", found=found)
     else:
         about = _describe_model(path, Bundle.read(path))
     emit(about.facts, list(about.lines), as_json)
@@ -54,20 +65,16 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += code_in_words(bundle.spec)
-    hidden = ("spec", "model_id", "kmac_per_pixel", "rounding", "entropy")  # told in other lines, or of use to programs
+    # Told in other lines, or of use to programs.
+    hidden = ("spec", "model_id", "variant", "files", "kmac_per_pixel", "rounding", "entropy")
     shown = {name: value for name, value in facts.items() if name not in hidden}
-    lines = [f"  {name}: {_in_words(value)}" for name, value in shown.items()]
-    return Description(
-        {"path": str(path), **facts}, (first, *_headline(bundle), *_grid_lines(bundle), *_entropy_lines(bundle), *lines)
-    )
+    lines = [f"  {name.replace('_', ' ')}: {_fact_in_words(name, value)}" for name, value in shown.items()]
+    return Description({"path": str(path), **facts}, (first, *_headline(bundle), *_graph_lines(bundle), *lines))
 
 
-def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
-    """Return the lines that only a model of grid codes has: its halo, the bytes of its graphs, the work a pixel."""
-    if not bundle.spec.is_grid:
-        return ()
-    grid, files = bundle.spec.grid, bundle.manifest.get("files", {})
-    halo = f"  halo: a code depends on {grid.encoder_halo} places around it, a block of pixels on {grid.decoder_halo}"
+def _graph_lines(bundle: "Bundle") -> tuple[str, ...]:
+    """Return lines on the graphs; of a model of grid codes also its halo and the work a pixel."""
+    files = bundle.manifest.get("files", {})
     sizes = {
         role: entry["bytes"]
         for role in ("encoder", "decoder")
@@ -75,15 +82,15 @@ def _grid_lines(bundle: "Bundle") -> tuple[str, ...]:
     }
     graphs = ", ".join(f"{role} {size:,} bytes" for role, size in sizes.items())
     lines = [f"graphs: {graphs}"] if graphs else []
-    if work := kmac_in_words(bundle.manifest):
-        lines.append(work)
-    return halo, *(f"  {line}" for line in lines)
-
-
-def _entropy_lines(bundle: "Bundle") -> tuple[str, ...]:
-    """Return a line on the entropy models; none if model.json lacks the figures."""
-    entropy = entropy_in_words(bundle.manifest.get("entropy"))
-    return (f"  entropy model: {entropy}",) if entropy else ()
+    if bundle.spec.is_grid:
+        grid = bundle.spec.grid
+        reach = f"a code depends on {grid.encoder_halo} places around it, a block of pixels on {grid.decoder_halo}"
+        lines.insert(0, f"halo: {reach}")
+        if work := kmac_in_words(bundle.manifest):
+            lines.append(work)
+    if entropy := entropy_in_words(bundle.manifest.get("entropy")):
+        lines.append(f"entropy model: {entropy}")
+    return tuple(f"  {line}" for line in lines)
 
 
 def _headline(bundle: "Bundle") -> tuple[str, ...]:
@@ -100,6 +107,33 @@ def _headline(bundle: "Bundle") -> tuple[str, ...]:
     rate = validation.get("bits_per_pixel") if uint8_only else None
     cost = f", {rate:.3f} bits a pixel" if isinstance(rate, float) and 0 <= rate < math.inf else ""
     return (f"  validation with {'uint8' if uint8_only else 'float32'} codes: MSE {error:.5f}, {ratio}{cost}",)
+
+
+def _fact_in_words(name: str, value: Any) -> str:
+    """Return an entry of model.json as a sentence if it has the form that export gives it, else as plain values."""
+    match name, value:
+        case "training", {
+            "data": str() as data,
+            "train_images": int() as count,
+            "validation_images": int() as held_out,
+        }:
+            pca = value.get("pca_mse")
+            error = pca.get("mse") if isinstance(pca, dict) else None
+            baseline = f"; PCA with as many numbers has MSE {error:.5f} on these" if isinstance(error, float) else ""
+            return f"{data}, {count:,} images to learn from, {held_out:,} held out{baseline}"
+        case "parity", {
+            "latent_difference": float() as latents,
+            "codes_differing": int() as codes,
+            "images": int() as n,
+        }:
+            return f"like torch on {n:,} images: latents within {latents:.1e} of their range, {codes:,} codes differ"
+        case "validation", {"mse_float_latents": float() as exact, "mse_uint8_codes": float() as rounded}:
+            return f"MSE {exact:.5f} with float32 codes, {rounded:.5f} with uint8 codes"
+        case "latent", {"source": "prior"}:
+            return "drawn from the prior"
+        case "latent", {"source": "training"}:
+            return "drawn from a Gaussian fitted to the training images"
+    return _in_words(value)
 
 
 def _in_words(value: Any) -> str:

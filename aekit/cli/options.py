@@ -42,12 +42,14 @@ WorkersOption = Annotated[
         max=MAX_WORKERS,
     ),
 ]
-SourceArgument = Annotated[
-    str,
-    typer.Argument(help="Images: a folder (read with its subfolders), an .npy, .npz or idx file, or a named set."),
-]
+IMAGES_HELP = (
+    "a folder (read with its subfolders), image files, a quoted pattern such as 'a/**/*.png', or @LIST, a text file "
+    "with one path on each line. Several of these are read together. Or an .npy, .npz or idx file, or a named set."
+)
+"""Help on what can be given as the source of images."""
+SourceArgument = Annotated[list[str], typer.Argument(help=f"Images: {IMAGES_HELP}")]
 OnErrorOption = Annotated[
-    str, typer.Option(help="Policy for unreadable images: skip lists them and continues (exit status 3), fail stops.")
+    str, typer.Option(help="Policy for unreadable inputs: skip lists them and continues (exit status 3), fail stops.")
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what exists at --out. A folder is replaced only if aekit made it.")
@@ -65,7 +67,7 @@ FailuresOption = Annotated[
     typer.Option(
         "--max-failures",
         metavar="N|P%",
-        help="Stop with an error when more images than this are unreadable; the finished work is kept for --resume.",
+        help="Stop with an error when more inputs than this are unreadable; the finished work is kept for --resume.",
     ),
 ]
 OriginalSizeOption = Annotated[
@@ -91,8 +93,8 @@ class JobRequest:
 
     def codec(self) -> "Codec":
         """Open the model. Raises BundleError or SpecError if the folder is not a sound model."""
+        from aekit.cores import cores
         from aekit.model.codec import Codec
-        from aekit.workers import cores
 
         return Codec.load(self.model, self.provider, self.threads, parallel_batches=self.threads or cores())
 
@@ -119,26 +121,20 @@ def _shared(
     return JobRequest(model, provider, threads, options, as_json)
 
 
-def job_command(*, reads_images: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that makes a function the command of a job.
+def job_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a function the command of a job.
 
-    The command accepts the shared options too. The function receives them as a JobRequest named `request`. A command
-    that reads no images has no options for unreadable images.
+    The command accepts the shared options too. The function receives them as a JobRequest named `request`.
     """
+    own = [part for part in inspect.signature(function).parameters.values() if part.name != "request"]
+    shared = list(inspect.signature(_shared).parameters.values())
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        left_out = () if reads_images else ("on_error", "max_failures")
-        own = [part for part in inspect.signature(function).parameters.values() if part.name != "request"]
-        shared = [part for part in inspect.signature(_shared).parameters.values() if part.name not in left_out]
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        request = _shared(**{part.name: values.pop(part.name) for part in shared})
+        function(**values, request=request)
 
-        @functools.wraps(function)
-        def command(**values: Any) -> None:
-            request = _shared(**{part.name: values.pop(part.name) for part in shared})
-            function(**values, request=request)
-
-        parts = [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in (*own, *shared)]
-        command.__signature__ = inspect.Signature(parts)  # type: ignore[attr-defined]
-        command.__annotations__ = {part.name: part.annotation for part in parts}
-        return command
-
-    return decorate
+    parts = [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in (*own, *shared)]
+    command.__signature__ = inspect.Signature(parts)  # type: ignore[attr-defined]
+    command.__annotations__ = {part.name: part.annotation for part in parts}
+    return command

@@ -3,7 +3,7 @@
 import re
 
 from aekit.errors import OptionError
-from aekit.registry import objective_with_option
+from aekit.registry import COMPRESSION, objective_with_option
 
 
 def options(texts: list[str] | None) -> dict[str, str] | None:
@@ -18,11 +18,15 @@ def options(texts: list[str] | None) -> dict[str, str] | None:
 
 
 def rate(
-    weight: float | None, size: float | None, objective: str | None, options: dict[str, str] | None
+    weight: float | None,
+    size: float | None,
+    objective: str | None,
+    options: dict[str, str] | None,
+    purpose: str | None = None,
 ) -> tuple[str | None, dict[str, str] | None]:
     """Return the objective and its options, with --lambda `weight` or --bytes `size` added to the options.
 
-    Raises OptionError if both are given, if one is not positive, or if the objective does not have them.
+    Raises OptionError if both are given, if one is not positive, or if the objective or the purpose does not have them.
     """
     given = {name: value for name, value in {"lambda": weight, "bytes": size}.items() if value is not None}
     if not given:
@@ -31,6 +35,8 @@ def rate(
     owner = objective_with_option("lambda")
     if objective not in (None, owner):
         raise OptionError(flags, expected=f"--objective {owner}", found=f"--objective {objective}")
+    if objective is None and purpose not in (None, COMPRESSION):
+        raise OptionError(flags, expected=f"--for {COMPRESSION}", found=f"--for {purpose}"[:80])
     if len(given) > 1 or {"lambda", "bytes"} & set(options or {}):
         asked = f"{flags} {options or ''}".strip()
         raise OptionError("--lambda and --bytes", expected="one of them, once", found=asked)

@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from aekit.spec import ModelSpec
 
 
+BEGAN = time.monotonic()
+"""When the command began, about: this module is imported first."""
+
+
 def report_error(error: AekitError) -> int:
     """Print the error as one line and return the exit status, 1."""
     with contextlib.suppress(OSError):
         print(f"aekit: {error}", file=sys.stderr)
     return 1
+
+
+def phase(what: str) -> None:
+    """Tell a person at a terminal what begins. Nobody else needs it."""
+    if sys.stderr.isatty():
+        note(f"{what} …")
 
 
 def note(text: str) -> None:
@@ -89,8 +99,12 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         "provider": summary.provider,
     }
     holds = f"now {total:,}, " if summary.count_before else ""
+    size = f"{summary.bytes:,} bytes, {each:.1f} an image"
+    if summary.index is not None:
+        result |= {"index": str(summary.index), "index_bytes": summary.index_bytes}
+        size += f"; its index {summary.index.name} {summary.index_bytes:,} bytes"
     lines = [
-        f"{counted(summary.images, what)} -> {summary.out} ({holds}{summary.bytes:,} bytes, {each:.1f} an image) "
+        f"{counted(summary.images, what)} -> {summary.out} ({holds}{size}) "
         f"in {summary.seconds:.1f} s, {rate:,.0f} images/s on {summary.provider}"
     ]
     if summary.resumed:

@@ -13,8 +13,8 @@ def report_lines(figures: dict[str, Any]) -> list[str]:
     what = f"PCA of {figures['pca_code_dim'] or figures['code_dim']} numbers"
     return [
         f"{counted(figures['images'], 'image')}: {figures['test_images']}",
-        f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB from {figures['headline_codes']} codes of "
-        f"{figures['bytes_per_image']:,.0f} bytes an image; the pixels are {figures['raw_bytes_per_image']:,.0f} bytes",
+        f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB from codes of {_stored(figures)}; the pixels are "
+        f"{figures['raw_bytes_per_image']:,.0f} bytes",
         f"{what}: {pca}",
         f"float32 codes: {figures['float_bytes_per_image']:,.0f} bytes an image, MSE {figures['float_mse']:.5f}; "
         f"uint8 codes: {figures['uint8_bytes_per_image']:,.0f} bytes, MSE {figures['uint8_mse']:.5f}; "
@@ -23,6 +23,14 @@ def report_lines(figures: dict[str, Any]) -> list[str]:
         *_codecs(figures["codecs"]),
         f"model {figures['model_id']}: {figures['model_bytes']:,} bytes, ran on {figures['provider']}",
     ]
+
+
+def _stored(figures: dict[str, Any]) -> str:
+    """Return the bytes of the codes that the headline error belongs to: in an archive, or as numbers."""
+    archived = figures["archive_bytes_per_image"]
+    if figures["headline_codes"] == "uint8" and archived is not None:
+        return f"{archived:,.2f} bytes an image in an archive"
+    return f"{figures['bytes_per_image']:,.0f} bytes an image ({figures['headline_codes']})"
 
 
 def _archive(figures: dict[str, Any]) -> list[str]:

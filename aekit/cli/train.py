@@ -11,17 +11,12 @@ import typer
 
 from aekit.cli import parse
 from aekit.cli.extras import need_extra
-from aekit.cli.options import JsonOption
-from aekit.cli.printing import duration, emit, note, progress_line
+from aekit.cli.options import IMAGES_HELP, JsonOption
+from aekit.cli.printing import BEGAN, duration, emit, note, phase, progress_line
+from aekit.cli.train_lines import end_lines, figures_in_words, plan_lines, size_note
 from aekit.errors import OptionError
-from aekit.registry import NETWORKS, OBJECTIVES, choices, options_help
+from aekit.registry import COMPRESSION, NETWORKS, OBJECTIVES, PURPOSES, choices, options_help
 from aekit.runs import FOLDER, LATEST
-from aekit.spec import GridGeometry
-
-_FEW = 50
-"""Number of held-out images below which their error is only a rough estimate."""
-_OVER = 1.05
-"""A warning is printed if codes take more than this many times the bytes asked for."""
 
 if TYPE_CHECKING:
     from aekit.training.session import Plan, TrainResult
@@ -30,11 +25,21 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help="Images to learn from: mnist-5k (needs no download), mnist, fashion-mnist, a folder (read with its "
-            "subfolders), an .npy or .npz array, or an idx file.",
+            help=f"Images to learn from: {IMAGES_HELP} The named sets are mnist-5k (needs no download), mnist and "
+            "fashion-mnist.",
             show_default="mnist-5k",
+        ),
+    ] = None,
+    purpose: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="|".join(PURPOSES),
+            help=f"What the codes are for; it chooses the objective and its options. {choices(PURPOSES)}. An "
+            "--objective and its options go before it.",
+            show_default=COMPRESSION,
         ),
     ] = None,
     out: Annotated[
@@ -75,7 +80,8 @@ def train(
     objective: Annotated[
         str | None,
         typer.Option(
-            help=f"What the model learns. {choices(OBJECTIVES)}.", show_default="plain; rate with --network grid"
+            help=f"What the model learns. {choices(OBJECTIVES)}.",
+            show_default="by --for; plain with the classic presets",
         ),
     ] = None,
     option: Annotated[
@@ -107,7 +113,8 @@ def train(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Height x width, 8 to 256, such as 32x32, that all images are resized to. The model has vector codes.",
+            help="Height x width, 8 to 256, such as 32x32, or 32 for both, that all images are resized to. The model "
+            "has vector codes.",
             show_default="the images' own",
         ),
     ] = None,
@@ -133,7 +140,17 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Steps to train for, in place of --epochs.", min=1, show_default="by --epochs")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Time to train for, such as 90s, 5m or 1h.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time from the start of the command to its end, such as 90s, 5m or 1h.")
+    ] = None,
+    max_model_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Largest size of each of the two graphs, such as 20MB. The network is made narrower to fit, unless "
+            "--hidden gives its widths; if that is not enough, aekit says what helps.",
+            show_default="50MB",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images in a step; with --network grid, crops of 96x96 pixels.", show_default="the preset's"),
@@ -149,7 +166,7 @@ def train(
             "together, so that no validation image resembles a training image."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, or the latest one, with its own settings.")
     ] = False,
@@ -163,12 +180,14 @@ def train(
 
     Ctrl-C saves the state. `aekit train --resume` continues from there.
     """
-    need_extra("aekit train", "train", "torch", "safetensors", "sklearn")
+    need_extra("aekit train", "train", "torch", "safetensors")
+    phase("loading torch")
     from aekit.training import session
     from aekit.training.trainer import Interrupted
 
-    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option))
+    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option), purpose)
     given: dict[str, Any] = {
+        "purpose": purpose,
         "preset": preset,
         "network": network,
         "hidden": parse.sizes(hidden),
@@ -181,6 +200,7 @@ def train(
         "epochs": epochs,
         "steps": steps,
         "budget": budget,
+        "max_model_size": max_model_size,
         "batch_size": batch_size,
         "lr": lr,
         "seed": seed,
@@ -188,16 +208,17 @@ def train(
     }
     reporter = _Reporter()
     hooks: dict[str, Any] = {"on_plan": reporter.plan, "on_epoch": reporter.epoch, "on_step": reporter.step}
+    hooks["on_phase"] = phase
     with reporter:
         try:
             if resume:
-                settings = {**given, "data": data, "config": config}
+                settings = {**given, "data": data or None, "config": config}
                 asked = [name for name, value in settings.items() if value is not None]
                 if asked:
                     raise OptionError("--resume", expected="no settings: a run keeps its own", found=", ".join(asked))
                 done = session.resume(out or FOLDER / LATEST, device=device, **hooks)
             else:
-                done = session.start(data, out, config=config, device=device, **hooks, **given)
+                done = session.start(data or None, out, config=config, device=device, since=BEGAN, **hooks, **given)
         except Interrupted:
             reporter.close()
             note(f"aekit: stopped; the state is saved: go on with `aekit train --resume --out {reporter.run}`")
@@ -207,25 +228,22 @@ def train(
 
 def _report(done: "TrainResult", as_json: bool) -> None:
     """Print the result; exit with status 3 if files were skipped."""
-    size = done.validation.get("bytes", 0.0)
-    if done.bytes_asked is not None and size > _OVER * done.bytes_asked:
-        note(
-            f"warning: codes of held-out images take {size:.2f} bytes on average, but {done.bytes_asked:g} were asked "
-            "for; a longer --budget or more --epochs bring them nearer"
-        )
+    if said := size_note(done):
+        note(said)
     result = {
         "run": str(done.run),
         "epoch": done.epoch,
         "cost": done.cost,
         "validation": done.validation,
+        "start": done.start,
+        "pca_mse": done.pca_mse,
+        "gain": done.gain,
+        "ended_early": done.is_exhausted,
         "seconds": round(done.seconds, 1),
         "skipped": [{"path": record.path, "error": record.error} for record in done.skipped],
     }
-    lines = [
-        f"{done.run}: {_figures(done.validation)} on held-out images, with the weights of epoch {done.epoch}",
-        "next: aekit export" + ("" if done.run.parent == FOLDER else f" {done.run}"),
-    ]
-    emit(result, lines, as_json)
+    following = "next: aekit export" + ("" if done.run.parent == FOLDER else f" {done.run}")
+    emit(result, [*end_lines(done), following], as_json)
     if done.skipped:
         raise typer.Exit(3)
 
@@ -236,33 +254,17 @@ class _Reporter(contextlib.ExitStack):
     def __init__(self) -> None:
         super().__init__()
         self.run, self.epochs, self.said = Path(), 0, -math.inf
+        self.deadline: float | None = None
         self.step: Callable[[int], None] = lambda done: self._show(done)
         self._show: Callable[[int], None] = lambda _: None
 
     def plan(self, plan: "Plan") -> None:
-        """Print the plan, and a warning if few images are held out."""
-        self.run, self.epochs = plan.run, plan.epochs
+        """Print the plan, and what may go wrong."""
+        self.run, self.epochs, self.deadline = plan.run, plan.epochs, plan.deadline
         for record in plan.skipped:
             note(f"skipped {record.path}: {record.error}")
-        code = f"{plan.config.code_dim} numbers a code"
-        if isinstance(plan.geometry, GridGeometry) and plan.kmac:
-            code = "grid codes"
-            sizes = f"images of {plan.chosen_for} pixels: " if plan.chosen_for else ""
-            remedy = "; --size or --code-dim choose vector codes" if plan.chosen_for else ""
-            note(
-                f"{sizes}network {plan.config.network} with objective {plan.config.objective}, {plan.config.code_dim} "
-                f"channels at stride {plan.geometry.stride}, {plan.kmac[0]:.1f} kMAC a pixel to encode, "
-                f"{plan.kmac[1]:.1f} to decode{remedy}"
-            )
-        note(
-            f"{plan.run}: {plan.train_images:,} images of {plan.geometry} to learn from, {plan.validation_images:,} "
-            f"held out ({plan.split}), {code}, on {plan.device}"
-        )
-        if plan.validation_images < _FEW:
-            note(
-                f"warning: {plan.validation_images} held-out images give only a rough error, and it picks the weights "
-                f"to keep; {10 * _FEW} images or more give at least {_FEW}"
-            )
+        for line in plan_lines(plan):
+            note(line)
         self._show = self.enter_context(progress_line(plan.steps, "step"))
 
     def epoch(self, epoch: "Epoch") -> None:
@@ -271,13 +273,11 @@ class _Reporter(contextlib.ExitStack):
         if now - self.said < 1 and epoch.epoch < self.epochs:
             return
         self.said = now
-        left = epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+        if self.deadline is None:
+            number, left = f"{epoch.epoch:>3}/{self.epochs}", epoch.seconds / epoch.epoch * (self.epochs - epoch.epoch)
+        else:  # the number of epochs is adjusted to the time
+            number, left = f"{epoch.epoch:>3}", max(self.deadline - now, 0.0)
         note(
-            f"epoch {epoch.epoch:>3}/{self.epochs}  cost {epoch.cost:.4f}  validation {_figures(epoch.validation)}  "
-            f"{epoch.images_per_second:>8,.0f} images/s  {duration(left)} left"
+            f"epoch {number}  {figures_in_words(epoch.validation)}  {epoch.images_per_second:>8,.0f} images/s  "
+            f"{duration(left)} left"
         )
-
-
-def _figures(figures: dict[str, float]) -> str:
-    """Return the validation figures on one line."""
-    return "  ".join(f"{name} {value:.5f}" if value < 1 else f"{name} {value:.2f}" for name, value in figures.items())

@@ -92,6 +92,8 @@ class CodeFormat:
         return wanted
 
 
+MESSAGE_SUFFIX = ".aem"
+"""Suffix of a file that holds one message. Messages are no code format: each is an output of its own."""
 FORMATS = (
     CodeFormat(
         ".npy",
@@ -123,7 +125,8 @@ def format_to_write(out: Path) -> CodeFormat:
     """Return the format of codes written to `out`. Raises OptionError if no format has its suffix."""
     found = format_of(out)
     if found is None:
-        raise OptionError(f"--out {out}", expected=f"a name that ends in {_either(entry.suffix for entry in FORMATS)}")
+        expected = f"a name that ends in {_either(entry.suffix for entry in FORMATS)}"
+        raise OptionError(f"--out {out}", expected=expected, fix="" if out.suffix else "--messages writes a folder")
     return found
 
 

@@ -12,13 +12,14 @@ A message holds no path. It is decoded by the model folder that made it, and by 
 
 import hashlib
 import zlib
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from aekit.codes.entropy import MAX_SYMBOLS
-from aekit.codes.grid_coders import GridCoders
+from aekit.codes.grid_coders import CONTEXT, STATIC, GridCoders
 from aekit.codes.tables import read_tables
 from aekit.errors import CodesError, ModelMismatch, ShapeError
 from aekit.images.decode import Pixels
@@ -33,6 +34,28 @@ _LARGE = 0x08
 _SMALL_SIDE = 1 << 12
 _MODEL, _CHECK = 2, 2
 """Bytes of the model's mark and of the check."""
+_CODERS = {STATIC: "static tables", CONTEXT: "a context model"}
+
+
+@dataclass(frozen=True)
+class MessageHead:
+    """What a message says to a reader who does not have its model."""
+
+    coder: str
+    """The entropy coder, in words."""
+    mark: str
+    """The model's mark, in hexadecimal digits."""
+
+
+def read_head(message: bytes) -> MessageHead:
+    """Read the head of a message. Raises CodesError if it is too short, of a newer aekit, or has an unknown coder."""
+    if len(message) <= 1 + _MODEL + _CHECK:
+        raise CodesError("a message", expected="a whole message", found=f"{len(message)} bytes")
+    version, mode = message[0] >> 4, message[0] & (_LARGE - 1)
+    if version != _VERSION or mode not in _CODERS:
+        found, fix = f"version {version}, entropy coder {mode}", "update aekit, if this is a message"
+        raise CodesError("a message", expected=f"version {_VERSION}", found=found, fix=fix)
+    return MessageHead(_CODERS[mode], message[1 : 1 + _MODEL].hex())
 
 
 class Messages:
@@ -43,7 +66,11 @@ class Messages:
         self._codec, tables = codec, read_tables(codec.bundle)
         self._coders = GridCoders(tables)
         identity = f"{codec.model_id} {codec.bundle.variant} {tables.digest}"
-        self._mark = hashlib.sha256(identity.encode()).digest()[:_MODEL]
+        self.mark = hashlib.sha256(identity.encode()).digest()[:_MODEL]
+        """The model's mark, which every message has."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._codec,)  # a process reads the entropy models of the codec's bundle again
 
     @classmethod
     def load(cls, path: str = "model") -> Self:
@@ -58,10 +85,19 @@ class Messages:
         """
         image = np.asarray(image)
         if not self._codec.spec.is_grid:
-            code, coder = self._codec.encode(image[None], "uint8"), self._coders.best
-            head = bytes([_VERSION << 4 | coder.mode]) + self._mark
-            return head + coder.encode([code[:, None]]) + _check(head, code)
-        codes = self._codec.encode([image], "uint8")
+            return self.pack_code(self._codec.encode(image[None], "uint8")[0])
+        return self.pack_code(self._codec.encode([image], "uint8"))
+
+    def pack_code(self, code: U8 | GridCodes) -> bytes:
+        """Return the message of a code: uint8 [D], or GridCodes of one picture, uint8 too.
+
+        Raises ShapeError if the picture is too large for a message.
+        """
+        if not isinstance(code, GridCodes):
+            coder = self._coders.best
+            head = bytes([_VERSION << 4 | coder.mode]) + self.mark
+            return head + coder.encode([code[None, None]]) + _check(head, code)
+        codes = code
         if codes[0].size > MAX_SYMBOLS:
             expected = f"a code of at most {MAX_SYMBOLS:,} numbers"
             raise ShapeError("a message", expected=expected, found=f"{codes[0].size:,}", fix="write an archive instead")
@@ -70,7 +106,7 @@ class Messages:
         size = (
             (width << 16 | height).to_bytes(4, "little") if is_large else (width << 12 | height).to_bytes(3, "little")
         )
-        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self._mark + size
+        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self.mark + size
         return head + coder.encode([codes[0]]) + _check(head, codes[0])
 
     def unpack(self, message: bytes) -> Pixels:
@@ -79,20 +115,29 @@ class Messages:
         Raises CodesError for a message that is damaged, cut short or of a newer aekit, ModelMismatch for the message of
         another model. BundleError and ProviderError are as in Codec.decode.
         """
+        code = self.unpack_code(message)
+        return self._codec.decode(code if isinstance(code, GridCodes) else code[None])[0]
+
+    def unpack_code(self, message: bytes) -> U8 | GridCodes:
+        """Return the code in a message: uint8 [D], or GridCodes of one picture.
+
+        Raises CodesError and ModelMismatch as `unpack` does.
+        """
         where, head = "a message", message[: 1 + _MODEL]
         if len(message) <= len(head) + _CHECK:
             raise CodesError(where, expected="a whole message", found=f"{len(message)} bytes")
         if head[0] >> 4 != _VERSION:
             raise CodesError(where, expected=f"version {_VERSION}", found=str(head[0] >> 4), fix="update aekit")
-        if head[1:] != self._mark:
+        if head[1:] != self.mark:
             raise ModelMismatch(
-                where, f"another model ({head[1:].hex()})", f"{self._codec.model_id} ({self._mark.hex()})"
+                where, f"another model ({head[1:].hex()})", f"{self._codec.model_id} ({self.mark.hex()})"
             )
         body, check = message[len(head) : -_CHECK], message[-_CHECK:]
         if not self._codec.spec.is_grid:
             (grid,) = self._coders.of_mode(head[0] & 15, where).decode(body, [(1, 1)])
             _verify(head, grid, check)
-            return self._codec.decode(grid[:, 0])[0]
+            flat: U8 = grid[0, 0]
+            return flat
         large, mode = bool(head[0] & _LARGE), head[0] & (_LARGE - 1)
         size = body[: 4 if large else 3]
         bits, head, body = (16 if large else 12), head + size, body[len(size) :]
@@ -102,7 +147,7 @@ class Messages:
             raise CodesError(where, expected="the size of a picture", found=f"{width}x{height} pixels")
         (code,) = self._coders.of_mode(mode, where).decode(body, [shape])
         _verify(head, code, check)
-        return self._codec.decode(GridCodes((code,), ((height, width),)))[0]
+        return GridCodes((code,), ((height, width),))
 
 
 def _check(head: bytes, code: U8) -> bytes:

@@ -35,6 +35,8 @@ STEPS_TO_DOUBLE = 32
 """Steps that must remain for the lanes to be doubled. With fewer, doubling takes more time than it saves."""
 STEP_COUNTS = range(4, 1024, 4)
 """Steps that may lie between two doublings: a byte of the header stores a fourth of the number."""
+_FEW_SYMBOLS = 1 << 14
+"""Symbols that are turned into Python's integers at a time."""
 FEW_LANES = 16
 """Most lanes that Python's own integers advance faster than numpy does. The bytes are the same."""
 
@@ -83,20 +85,26 @@ def _pays(width: int, stop: int, steps: int, stacked: int) -> bool:
 def _push_few(lanes: U32, freq: U32, start: U32, stop: int, steps: int, stack: Stack) -> tuple[int, int]:
     """Encode symbols with few lanes until no symbol is left or doubling pays; return `stop` and `steps` then."""
     states, width = lanes.tolist(), lanes.size
-    frequencies, starts, words = freq.data, start.data, stack.words.data
-    top = stack.words.size - stack.stacked
-    while stop:
-        for lane in range(min(width, stop) - 1, -1, -1):
+    words, top = stack.words.data, stack.words.size - stack.stacked
+    least, ready = max(SYMBOLS_TO_DOUBLE, STEPS_TO_DOUBLE * width), stack.words.size - 3 * width  # see _pays
+    lane, pays = min(width, stop), False
+    while stop and not pays:
+        begin = max(stop - _FEW_SYMBOLS, 0)  # Python reads its own lists faster than arrays
+        for f, first in zip(freq[begin:stop][::-1].tolist(), start[begin:stop][::-1].tolist(), strict=True):
+            lane -= 1
             stop -= 1
-            x, f = states[lane], frequencies[stop]
-            if x >= f << 32 - PRECISION:
+            x = states[lane]
+            if x >> 32 - PRECISION >= f:
                 top -= 1
                 words[top] = x & 0xFFFF
                 x >>= 16
-            states[lane] = (x // f << PRECISION) + x % f + starts[stop]
-        steps += 1
-        if _pays(width, stop, steps, stack.words.size - top):
-            break
+            states[lane] = x + x // f * (TOTAL - f) + first
+            if not lane:
+                lane = width if width < stop else stop
+                steps += 1
+                if top <= ready and stop >= least and steps in STEP_COUNTS:
+                    pays = True
+                    break
     lanes[:], stack.stacked = states, stack.words.size - top
     return stop, steps
 

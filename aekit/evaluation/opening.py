@@ -1,5 +1,6 @@
 """Open the images to evaluate on: never those that the model was trained on, if these are known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from aekit.errors import OptionError
 from aekit.images.decode import Pixels
 from aekit.images.held_out import hold_out
 from aekit.images.records import Record
-from aekit.images.sources import ArraySource, fingerprint, open_source, read_all
+from aekit.images.sources import ArraySource, Source, fingerprint, open_source, read_all
 from aekit.model.bundle import Bundle
 
 
@@ -34,8 +35,10 @@ class TestImages:
         ]
 
 
-def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> TestImages:
+def open_test_images(given: str | Sequence[str] | Source, bundle: Bundle, group_by: str | None = None) -> TestImages:
     """Read the images that a user named, without the images that the model was trained on, if these are known.
+
+    `given` is what `open_source` takes, or a source that it opened for the test split.
 
     A named set gives its test split. A folder or array with the same content as the training data gives the part that
     was held out. Any other source gives all its images. A model of grid codes gets every picture at its own size.
@@ -47,15 +50,15 @@ def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> 
     Raises SourceError if the source can't be read; OptionError if the training images were split by groups and
     `group_by` is None or malformed.
     """
-    source = open_source(text, "test")
+    source = open_source(given, "test") if isinstance(given, str | Sequence) else given
     geometry = bundle.spec.geometry
     if isinstance(source, ArraySource) and source.is_named_set:
-        return TestImages(source.read(0, len(source), geometry).images, f"the test split of {text}")
+        return TestImages(source.read(0, len(source), geometry).images, f"the test split of {source.name}")
     images, names, skipped = read_all(source, geometry)
     paths = tuple(names) if source.paths is not None else ()
     training = bundle.manifest.get("training", {})
     if training.get("fingerprint") != fingerprint(images, names):
-        what = f"all of {text}, which is not what the model was trained on as a whole"
+        what = f"all of {source.name}, which is not what the model was trained on as a whole"
         return TestImages(images, what, tuple(skipped), paths)
     stored = str(training.get("group_by", ""))
     if group_by is None and stored:
@@ -66,7 +69,7 @@ def open_test_images(text: str, bundle: Bundle, group_by: str | None = None) -> 
             fix="name the model's run with --run, or give --group-by if you trust that expression",
         )
     held_out = hold_out(names, group_by or "")
-    what = f"the held-out part of {text}; the model was trained on the other {int((~held_out).sum()):,}"
+    what = f"the held-out part of {source.name}; the model was trained on the other {int((~held_out).sum()):,}"
     rows = np.flatnonzero(held_out)
     chosen = images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]
     return TestImages(chosen, what, tuple(skipped), tuple(paths[row] for row in rows if paths))

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from aekit.errors import SourceError, reason
@@ -45,17 +45,47 @@ def find_images(folder: Path) -> list[str]:
 
     Raises SourceError if the folder is missing, can't be read, or holds no image.
     """
+    return find_files(folder, "images", SUFFIXES)
+
+
+def find_files(folder: Path, what: str, suffixes: Collection[str]) -> list[str]:
+    """Return the paths of the files below `folder` that have one of the suffixes, as `find_images` does for images.
+
+    `what` names them in errors. Raises SourceError if the folder is missing, can't be read, or holds no such file.
+    """
     if (found := kind_of(folder)) != FOLDER:
-        raise SourceError(str(folder), expected="a folder of images", found=found)
-    paths = sorted(_walk(str(folder)))
+        raise SourceError(str(folder), expected=f"a folder of {what}", found=found)
+    paths = sorted(images_below(str(folder), suffixes))
     if not paths:
-        kinds = " ".join(sorted(SUFFIXES))
-        raise SourceError(str(folder), expected=f"images ({kinds}) in it or below", found="none")
+        raise SourceError(str(folder), expected=f"{what} ({' '.join(sorted(suffixes))}) in it or below", found="none")
     return paths
 
 
-def _walk(root: str) -> Iterator[str]:
-    """Yield the paths of image files below `root`. Folders wait on a stack, so that their depth has no limit here."""
+def images_below(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[str]:
+    """Yield the paths of the image files below `folder`, relative to it, as `find_images` finds them, unsorted.
+
+    Files of other `suffixes`, in lower case, are found likewise. Raises SourceError if a folder can't be read.
+    """
+    for prefix, entries in _walk(folder):
+        for entry in entries:
+            if os.path.splitext(entry.name)[1].lower() in suffixes and (_is(entry, FILE) or _is_lost(entry)):
+                yield prefix + entry.name
+
+
+def folders_below(folder: str) -> Iterator[str]:
+    """Yield the paths of the folders below `folder`, relative to it: first its own, an empty path.
+
+    Nothing is yielded if it is no folder. Raises SourceError if a folder can't be read.
+    """
+    if kind_of(folder or ".") == FOLDER:
+        yield from (prefix[:-1] for prefix, _ in _walk(folder or "."))
+
+
+def _walk(root: str) -> Iterator[tuple[str, list["os.DirEntry[str]"]]]:
+    """Yield each folder below `root`: its path with a slash at its end, empty for `root`, and what is no folder in it.
+
+    Folders wait on a stack, so that their depth has no limit here.
+    """
     waiting, seen = [(root, "")], set[tuple[int, int]]()
     while waiting:
         folder, prefix = waiting.pop()
@@ -67,18 +97,20 @@ def _walk(root: str) -> Iterator[str]:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise SourceError(folder, expected="a readable folder", found=system_reason(error)) from error
-        folders = []
+        folders, others = list["os.DirEntry[str]"](), list["os.DirEntry[str]"]()
         for entry in entries:
-            # The folder's own entry knows the kind of most files. One system call for each of 100,000 files is slow.
-            try:
-                is_folder, is_file = entry.is_dir(), entry.is_file()
-            except OSError:
-                is_folder = is_file = False
-            if is_folder:
-                folders.append((entry.path, f"{prefix}{entry.name}/"))
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and (is_file or _is_lost(entry)):
-                yield prefix + entry.name
-        waiting += reversed(folders)  # the first one by name is entered next
+            (folders if _is(entry, FOLDER) else others).append(entry)
+        yield prefix, others
+        # The first one by name is entered next.
+        waiting += [(entry.path, f"{prefix}{entry.name}/") for entry in reversed(folders)]
+
+
+def _is(entry: "os.DirEntry[str]", kind: str) -> bool:
+    # The folder's own entry knows the kind of most files. One system call for each of 100,000 files is slow.
+    try:
+        return entry.is_dir() if kind == FOLDER else entry.is_file()
+    except OSError:
+        return False
 
 
 def _is_lost(entry: "os.DirEntry[str]") -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,7 +58,7 @@ class ArrayWriter(PictureWriter):
             self._mark(batch.step, self._size if self._size_is_marked else (0, 0))
         self._write_header()
 
-    def _alike(self, pictures: list[Pixels]) -> list[Pixels]:
+    def _alike(self, pictures: Sequence[Pixels]) -> Sequence[Pixels]:
         """Return the pictures if they have the size of all earlier ones. Raises OptionError if not."""
         for picture in pictures:
             height, width = picture.shape[:2]

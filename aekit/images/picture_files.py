@@ -1,117 +1,18 @@
-"""Write pictures as PNG files below a folder, piece by piece, in processes."""
+"""Write pictures as PNG files below a folder: what a process does with a piece of them."""
 
-import posixpath
-import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from aekit.images.decode import Pixels
-from aekit.images.picture_writer import Batch, PictureWriter, Sums
+from aekit.images.folder_writer import FilesWritten, Piece, write_each
 from aekit.images.png import encode, encode_alike
 from aekit.images.records import Record
-from aekit.outputs.journal import Journal
-from aekit.outputs.marks import Step
-from aekit.workers import Pool
-
-_PIECE_BYTES = 2**16
-"""Bytes of pixels given to a process at a time: few enough for a pipe to hold them until the process asks for them. A
-larger picture is a piece of its own."""
-_MOST_SENT = 2**27
-"""Bytes of pixels of the largest picture that is sent to a process. Sending takes three more copies in memory."""
 
 
-@dataclass(frozen=True)
-class FilesWritten:
-    """What is known about files that were written."""
-
-    size: int
-    """Bytes of all of them."""
-    crcs: bytes
-    """The CRC-32 of each, packed."""
-
-
-Piece = tuple[Pixels | list[Pixels], Sequence[Record]] | FilesWritten
-"""Images, uint8 [k, H, W, C] or k pictures uint8 [H, W, C], with the path and size of each. Or files that are written
-already."""
-
-
-class FolderWriter(PictureWriter):
-    """Writes PNG files below a folder, piece by piece."""
-
-    def __init__(
-        self, folder: Path, writers: Pool, names: Sequence[str], journal: Journal, *, original_size: bool
-    ) -> None:
-        super().__init__(journal)
-        self._folder, self._writers, self._names, self._original_size = folder, writers, names, original_size
-        self._inputs = 0  # of the earlier job that were taken over
-        self._unmarked = deque[tuple[int, int, Step]]()
-        """Batches that are not wholly written: pieces, images and step of each."""
-
-    def _take_over(self, step: Step, sums: Sums) -> bool:
-        failed = {failure.number for failure in step.failures}
-        crc, size, images = self._crc, 0, 0
-        try:
-            for number in range(self._inputs, step.inputs):
-                if number not in failed:
-                    data = (self._folder / self._names[number]).read_bytes()
-                    crc, size, images = zlib.crc32(_packed(zlib.crc32(data)), crc), size + len(data), images + 1
-        except (OSError, IndexError):
-            return False
-        if crc != sums.crc or self.count + images != sums.images:
-            return False
-        self._inputs, self.bytes = step.inputs, self.bytes + size
-        return True
-
-    def _cut_off(self) -> None:
-        """Leave later files: the job writes them again, under the same names."""
-
-    def write(self, batches: Iterable[Batch]) -> None:
-        done = 0
-        for written in self._writers.map(self._pieces(batches)):
-            self.bytes += written.size
-            self._crc = zlib.crc32(written.crcs, self._crc)
-            done += 1
-            while self._unmarked and self._unmarked[0][0] <= done:
-                pieces, images, step = self._unmarked.popleft()
-                done, self.count = done - pieces, self.count + images
-                self._mark(step)
-        for _, images, step in self._unmarked:  # batches without an image, at the end
-            self.count += images
-            self._mark(step)
-
-    def _pieces(self, batches: Iterable[Batch]) -> Iterator[Piece]:
-        for batch in batches:
-            images, records = batch.images, batch.records
-            cuts = list(_cuts(images))
-            self._unmarked.append((len(cuts), len(images), batch.step))
-            for cut in cuts:
-                piece = images[cut], records[cut]
-                is_large = images[cut.start].nbytes > _MOST_SENT
-                yield write_files(self._folder, self._original_size, piece) if is_large else piece
-
-
-def _cuts(images: Pixels | list[Pixels]) -> Iterator[slice]:
-    """Divide images into pieces of at most _PIECE_BYTES, or one image."""
-    if isinstance(images, np.ndarray):
-        most = max(_PIECE_BYTES // images[0].size, 1) if len(images) else 1
-        yield from (slice(start, start + most) for start in range(0, len(images), most))
-        return
-    start = size = 0
-    for row, picture in enumerate(images):
-        if row > start and size + picture.nbytes > _PIECE_BYTES:
-            yield slice(start, row)
-            start, size = row, 0
-        size += picture.nbytes
-    if images:
-        yield slice(start, len(images))
-
-
-def write_files(folder: Path, original_size: bool, piece: Piece) -> FilesWritten:
+def write_pictures(original_size: bool, folder: Path, piece: Piece) -> FilesWritten:
     """Write PNG files below `folder`. This is what a process does with one piece; a piece already written is returned.
 
     `original_size` scales each image to the size in its record.
@@ -119,8 +20,6 @@ def write_files(folder: Path, original_size: bool, piece: Piece) -> FilesWritten
     if isinstance(piece, FilesWritten):
         return piece
     images, records = piece
-    for parent in {posixpath.dirname(record.path) for record in records}:
-        (folder / parent).mkdir(parents=True, exist_ok=True)
     files: Iterable[bytes]
     if original_size:
         files = (_scaled(*pair) for pair in zip(images, records, strict=True))
@@ -128,12 +27,7 @@ def write_files(folder: Path, original_size: bool, piece: Piece) -> FilesWritten
         files = encode_alike(images)
     else:
         files = (encode(_as_image(picture)) for picture in images)
-    size, crcs = 0, b""
-    for data, record in zip(files, records, strict=True):
-        with open(f"{folder}/{record.path}", "wb") as file:
-            size += file.write(data)
-        crcs += _packed(zlib.crc32(data))
-    return FilesWritten(size, crcs)
+    return write_each(folder, files, records)
 
 
 def _scaled(image: Pixels, record: Record) -> bytes:
@@ -142,12 +36,3 @@ def _scaled(image: Pixels, record: Record) -> bytes:
 
 def _as_image(image: Pixels) -> Image.Image:
     return Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
-
-
-def _packed(crc: int) -> bytes:
-    return crc.to_bytes(4, "little")
-
-
-def name_of(piece: Piece) -> str:
-    """Return the name of a piece for errors."""
-    return "" if isinstance(piece, FilesWritten) else f"{piece[1][0].path} to {piece[1][-1].path}"

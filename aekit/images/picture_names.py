@@ -1,4 +1,4 @@
-"""Names of the picture files that a job writes, one per image."""
+"""Names of the files that a job writes, one per image: pictures or messages."""
 
 import os
 import posixpath
@@ -13,18 +13,19 @@ from aekit.outputs.places import STAMP
 MAX_NAME = 255
 """Longest name of a file or folder that file systems take, in bytes."""
 _ENDING = len("-1000000000.png")
+"""Bytes of the longest number and suffix that a name may get."""
 _RESERVED = frozenset({MARKER, STAMP})
 """Names of aekit's own files in a folder of pictures. No folder there may have one of them."""
 
 
-def numbered(count: int) -> list[str]:
+def numbered(count: int, suffix: str = ".png") -> list[str]:
     """Return names for `count` images that have no paths: 000000.png and so on."""
     digits = max(6, len(str(count - 1)))
-    return [f"{row:0{digits}d}.png" for row in range(count)]
+    return [f"{row:0{digits}d}{suffix}" for row in range(count)]
 
 
-def png_paths(paths: Sequence[str]) -> list[str]:
-    """Return the path of the PNG file of each image: its own path with the suffix .png.
+def png_paths(paths: Sequence[str], suffix: str = ".png") -> list[str]:
+    """Return the path of the PNG file of each image: its own path with the suffix .png, or another of four characters.
 
     The paths always fit into one folder. No two are equal, also where a file system ignores case or takes two spellings
     of an accent for one. No path is a folder of another. No folder has the name of one of aekit's own files.
@@ -41,8 +42,8 @@ def png_paths(paths: Sequence[str]) -> list[str]:
 
     def wanted(path: str) -> str:
         stem = _stem(path)
-        plain = stems[stem] == 1 and stem not in inputs and f"{stem}.png" not in folders
-        return (posixpath.splitext(path)[0] if plain else path) + ".png"
+        plain = stems[stem] == 1 and stem not in inputs and f"{stem}{suffix}" not in folders
+        return (posixpath.splitext(path)[0] if plain else path) + suffix
 
     targets = [wanted(path) for path in paths]
     taken, waiting = set(folders), list[int]()
@@ -53,10 +54,10 @@ def png_paths(paths: Sequence[str]) -> list[str]:
             taken.add(key)
     numbers = Counter[str]()  # the last one used for each stem: a million equal names are not each tried from 2 on
     for row in waiting:
-        stem = _short(targets[row].removesuffix(".png"))
+        stem = _short(targets[row].removesuffix(suffix))
         key = _key(stem)
         numbers[key] += 1
-        while _key(target := f"{stem}-{numbers[key] + 1}.png") in taken:
+        while _key(target := f"{stem}-{numbers[key] + 1}{suffix}") in taken:
             numbers[key] += 1
         taken.add(_key(target))
         targets[row] = target

@@ -15,8 +15,8 @@ from aekit.outputs.marks import Mark, Step, Written
 class Batch:
     """Images to write."""
 
-    images: Pixels | list[Pixels]
-    """uint8 [k, H, W, C], or k pictures uint8 [H, W, C] of any size."""
+    images: Pixels | Sequence[Pixels]
+    """uint8 [k, H, W, C], or k pictures uint8 [H, W, C] of any size. For messages, codes in their place."""
     records: Sequence[Record]
     """Path and size of each image, where images become files."""
     step: Step

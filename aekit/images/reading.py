@@ -21,11 +21,12 @@ from itertools import chain, islice
 
 import numpy as np
 
+from aekit.cores import cores
 from aekit.images.decode import Pixels
 from aekit.images.records import ImageBlock, Record
 from aekit.images.sources import ArraySource, FolderSource, Source
 from aekit.spec import Geometry, GridGeometry
-from aekit.workers import HERE, Kind, Plan, cores, pool, worth
+from aekit.workers import HERE, Kind, Plan, pool, worth
 
 BLOCK_PIXELS = 2**24
 """Largest number of pixels, width × height, in a block of pictures of any size, unless one picture has more."""

@@ -1,10 +1,11 @@
-"""Where images come from: a folder, an .npy or .npz array, an idx file or a named set, read block by block.
+"""Where images come from: image files, an .npy or .npz array, an idx file or a named set, read block by block.
 
-A source knows its images' number and, for folders, their paths. `read` turns a range of them into an ImageBlock:
+A source knows its images' number and, for files, their paths. `read` turns a range of them into an ImageBlock:
 the rows that could be decoded, and a Record for every input. So one bad file costs one line of the report.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, overload
@@ -15,6 +16,7 @@ from aekit.errors import ImageError, SourceError
 from aekit.images.arrays import load_images, read_idx, read_rows
 from aekit.images.decode import Pixels, PngStack, decode_read, fit_array, fit_pictures, picture_for_grid
 from aekit.images.formats import SUFFIXES
+from aekit.images.gathering import gather, is_collective
 from aekit.images.named_sets import NAMES, load_named_set
 from aekit.images.opening import MAX_PIXELS, native_form
 from aekit.images.paths import FILE, FOLDER, NOTHING, find_images, kind_of
@@ -56,18 +58,30 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """The image files below a folder, in the order of their sorted paths."""
+class FileTree:
+    """Files below a folder, all or some, in the order of their sorted paths."""
 
     root: Path
+    """The folder that the paths are relative to."""
     paths: tuple[str, ...]
+    """With forward slashes."""
+    searched: tuple[Path, ...] = ()
+    """Folders that were searched for files. Files that are named one by one need no search."""
+    given: str = ""
+    """What the user named, if it is not the folder."""
 
     @property
     def name(self) -> str:
-        return str(self.root)
+        """What the user named."""
+        return self.given or str(self.root)
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+@dataclass(frozen=True)
+class FolderSource(FileTree):
+    """Image files below a folder."""
 
     def read(self, start: int, stop: int, geometry: Geometry | GridGeometry) -> ImageBlock:
         return read_files(self.root, self.paths[start:stop], geometry)
@@ -147,22 +161,28 @@ def _read_pictures(root: Path, paths: tuple[str, ...], geometry: GridGeometry) -
     return ImageBlock(pictures, tuple(records))
 
 
-def open_source(text: str, split: str = "test") -> Source:
-    """Open the source that a user names: a named set, a folder, one image, an .npy, .npz or idx file.
+def open_source(given: str | Sequence[str], split: str = "test") -> Source:
+    """Open the source that a user names: a named set; an .npy, .npz or idx file; or image files. These are named by one
+    or more texts: files, folders, patterns or list files (see aekit.images.gathering).
 
     `split` picks the part of a named set: `train`, `validation` or `test`. Other sources have no parts and give
     everything.
 
     Raises SourceError for anything else.
     """
+    texts = (given,) if isinstance(given, str) else tuple(given)
+    if len(texts) != 1 or is_collective(texts[0]):
+        images = gather(texts)
+        return FolderSource(images.root, images.paths, images.searched, in_words(texts))
+    (text,) = texts
     path = Path(text)
     kind = kind_of(path)
     if text in NAMES and kind == NOTHING:
         return ArraySource(text, load_named_set(text, split), is_named_set=True)
     if kind == FOLDER:
-        return FolderSource(path, tuple(find_images(path)))
+        return FolderSource(path, tuple(find_images(path)), (path,))
     if kind != FILE:
-        expected = f"a folder, an .npy, .npz or idx file, or one of {', '.join(NAMES)}"
+        expected = f"a folder, image files, an .npy, .npz or idx file, or one of {', '.join(NAMES)}"
         raise SourceError(text[:300], expected=expected, found=kind)
     if path.suffix.lower() in SUFFIXES:
         return FolderSource(path.parent, (path.name,))
@@ -172,6 +192,12 @@ def open_source(text: str, split: str = "test") -> Source:
         expected, found = "a folder, an .npy, .npz or idx file, or an image", f"a {path.suffix} file"
         raise SourceError(text, expected=expected, found=found, fix=_FIXES[path.suffix])
     return ArraySource(text, read_idx(path))
+
+
+def in_words(given: str | Sequence[str]) -> str:
+    """Return what a user named as a source, for messages: the first text, and how many more there are."""
+    texts = (given,) if isinstance(given, str) else given
+    return f"{texts[0]} and {len(texts) - 1:,} more" if len(texts) > 1 else "".join(texts)
 
 
 @overload

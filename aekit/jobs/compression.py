@@ -11,6 +11,7 @@ import numpy as np
 from aekit.codes.files import open_codes
 from aekit.codes.formats import CodeFormat, format_to_write, suffixes
 from aekit.errors import OptionError
+from aekit.images.apart import check_apart_from
 from aekit.images.arrays import read_rows
 from aekit.images.reading import reading
 from aekit.images.sources import ArraySource, FolderSource, Source
@@ -20,7 +21,7 @@ from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
 from aekit.model.codec import Codec
 from aekit.outputs.journal import Journal
-from aekit.outputs.places import check_apart, settled
+from aekit.outputs.places import settled
 from aekit.outputs.staging import check_free
 from aekit.registry import objective_facts
 
@@ -85,7 +86,7 @@ def compress(
     # Latents of such an objective hold more than its training paid for, so they are stored rounded.
     is_rounded = objective_facts(codec.spec.objective).stores_uint8_only
     stored_as = kind.dtype(dtype, "uint8" if is_rounded else kind.dtypes[0])
-    check_apart(kind.files(out), Path(source.name), codec.bundle.path)
+    check_apart_from(source, kind.files(out), codec.bundle.path, pictures=False)
     job, output = Job("compress", codec, out, options), _CodesOutput(kind, out)
     state = _content_of(source) if append and isinstance(source, ArraySource) else state_of(source)
     facts = {"the source": state, "--dtype": stored_as, "--append": append}
@@ -110,7 +111,9 @@ def compress(
             failures.check_any(writer.count)
     present, before = len(source) - len(fresh), writer.count_before
     size = out.stat().st_size
-    return job.summary(writer.count - before, size, failures.records, present=present, count_before=before)
+    done = job.summary(writer.count - before, size, failures.records, present=present, count_before=before)
+    index = next(iter(kind.files(out)[1:]), None)
+    return done if index is None else replace(done, index=index, index_bytes=index.stat().st_size)
 
 
 def _finished(job: Job, journal: Journal, source: Source) -> Summary:

@@ -1,23 +1,20 @@
 """denoise: take images through the encoder and the decoder, straight to pictures."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from aekit.errors import OptionError
+from aekit.images.apart import check_apart_from
+from aekit.images.decode import Pixels
 from aekit.images.picture_names import numbered, png_paths
-from aekit.images.picture_writer import Batch
 from aekit.images.reading import reading
-from aekit.images.records import ImageBlock, Record
+from aekit.images.records import ImageBlock
 from aekit.images.sources import Source
 from aekit.images.states import state_of
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
-from aekit.jobs.pictures import pictures_to_write, writing_pictures
+from aekit.jobs.pictures import picture_batches, pictures_to_write, writing_pictures
 from aekit.model.codec import Codec
-from aekit.outputs.marks import Step
-from aekit.outputs.places import check_apart
 
 
 def denoise(
@@ -40,10 +37,9 @@ def denoise(
     can't be run; WorkerError if a process dies twice on the same files.
     """
     output = pictures_to_write(out)
-    read = Path(source.name)
-    check_apart(out, read, codec.bundle.path, scanned=None if output.is_array else read)
+    check_apart_from(source, out, codec.bundle.path, pictures=not output.is_array)
     if original_size and (output.is_array or source.paths is None):
-        raise OptionError("--original-size", expected="a folder of images and a folder as --out")
+        raise OptionError("--original-size", expected="image files and a folder as --out")
     job, inputs = Job("denoise", codec, out, options), len(source)
     names = numbered(inputs) if source.paths is None else png_paths(source.paths)
     facts: dict[str, object] = {"the source": state_of(source)}
@@ -55,23 +51,10 @@ def denoise(
         images_per_block, first = codec.images_per_block(options.batch_size), journal.inputs
         with reading(source, codec.spec.geometry, images_per_block, options.workers, first, codec.open) as blocks:
             job.agree_on_provider(journal, "encoder", "decoder")
-            writer.write(_denoised(failures.checked(blocks), names, codec, first, options))
+
+            def make(block: ImageBlock) -> Pixels | list[Pixels]:
+                return codec.reconstruct(block.images, batch_size=options.batch_size)
+
+            writer.write(picture_batches(failures.checked(blocks), make, names, first, options))
         failures.check_any(writer.count)
     return job.summary(writer.count, writer.bytes, failures.records)
-
-
-def _denoised(
-    blocks: Iterator[tuple[ImageBlock, Step]], names: Sequence[str], codec: Codec, first: int, options: JobOptions
-) -> Iterator[Batch]:
-    """Yield the denoised images of each block, from input `first` on, with the path and size of each picture."""
-    done = first
-    for block, step in blocks:
-        inputs = block.records or [Record("")] * len(block.images)
-        pictures = [
-            replace(record, path=name)
-            for record, name in zip(inputs, names[done : step.inputs], strict=True)
-            if not record.error
-        ]
-        yield Batch(codec.reconstruct(block.images, batch_size=options.batch_size), pictures, step)
-        done = step.inputs
-        options.progress(done)

@@ -1,24 +1,45 @@
 """Unreadable inputs of a job: skipped and listed, or an error, as --on-error and --max-failures say."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from aekit.errors import ImageError, SourceError, TooManyFailures
-from aekit.images.records import ImageBlock, Record
-from aekit.images.sources import Source
+from aekit.images.records import Record
 from aekit.jobs.options import JobOptions
 from aekit.outputs.marks import Failure, Mark, Step
+
+
+class Inputs(Protocol):
+    """What a job reads: a source of images, or messages."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+class Block(Protocol):
+    """A range of inputs that was read."""
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """A record for each input, in order, if they have paths; otherwise empty."""
+        ...
+
+
+_B = TypeVar("_B", bound=Block)
 
 
 class FailureLog:
     """The inputs of a job that could not be read so far, including those from before it was resumed."""
 
-    def __init__(self, source: Source, options: JobOptions, marks: Sequence[Mark]) -> None:
+    def __init__(self, source: Inputs, options: JobOptions, marks: Sequence[Mark]) -> None:
         self._source, self._options = source, options
         self._most = options.most_failures(len(source))
         self.records = [Record(failure.path, error=failure.error) for mark in marks for failure in mark.step.failures]
         """A record for each unreadable input, in order."""
 
-    def checked(self, blocks: Iterator[tuple[int, ImageBlock]]) -> Iterator[tuple[ImageBlock, Step]]:
+    def checked(self, blocks: Iterator[tuple[int, _B]]) -> Iterator[tuple[_B, Step]]:
         """Yield each block with its step: the inputs done at its end, and those of it that could not be read.
 
         Raises ImageError on the first failure under `fail`, TooManyFailures as soon as there are too many.

@@ -48,6 +48,10 @@ class Summary:
     """Codes that the archive contained before the job."""
     resumed: int = 0
     """Inputs that an earlier, interrupted job had done."""
+    index: Path | None = None
+    """File beside the codes that holds their paths, if the format has one."""
+    index_bytes: int = 0
+    """Size of this file."""
 
 
 class Output(Protocol):
@@ -102,7 +106,7 @@ class Job:
         resumed job uses the same batches and threads.
         """
         codec = self.codec
-        files = [codec.bundle.manifest.get(name) for name in ("files", "tables")]
+        files = [codec.bundle.manifest.get(name) for name in ("files", "tables", "context")]
         return {
             "the command": self.command,
             "the version of aekit": __version__,

@@ -1,22 +1,30 @@
 """What the jobs that write pictures share."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from aekit.codes.formats import format_of, owner_of
 from aekit.errors import OptionError
+from aekit.images.decode import Pixels
 from aekit.images.picture_output import ARRAY_SUFFIX, PictureOutput, picture_output
-from aekit.images.picture_writer import PictureWriter
+from aekit.images.picture_writer import Batch, PictureWriter
+from aekit.images.records import Record
 from aekit.images.writing import staged_pictures
+from aekit.jobs.failures import Block
 from aekit.jobs.job import Job
+from aekit.jobs.options import JobOptions
 from aekit.outputs.journal import Journal
+from aekit.outputs.marks import Step
+
+_B = TypeVar("_B", bound=Block)
 
 
 @dataclass(frozen=True)
-class _Output:
-    """Pictures as the output of a job."""
+class FilesOutput:
+    """Pictures, or a folder of messages, as the output of a job."""
 
     pictures: PictureOutput
 
@@ -56,7 +64,7 @@ def writing_pictures(
     overwrite = job.options.overwrite
     facts = {**facts, "--original-size": original_size}
     with (
-        job.journal(_Output(output), facts, replace=overwrite) as journal,
+        job.journal(FilesOutput(output), facts, replace=overwrite) as journal,
         staged_pictures(
             output,
             job.codec.spec.geometry,
@@ -71,3 +79,28 @@ def writing_pictures(
         ) as writer,
     ):
         yield journal, writer
+
+
+def picture_batches(
+    blocks: Iterator[tuple[_B, Step]],
+    make: Callable[[_B], Pixels | list[Pixels]],
+    names: Sequence[str],
+    first: int,
+    options: JobOptions,
+) -> Iterator[Batch]:
+    """Yield the pictures that `make` makes of each block, from input `first` on, with the path and size of each.
+
+    `names` are the paths of the pictures of all inputs.
+    """
+    done = first
+    for block, step in blocks:
+        pictures = make(block)
+        inputs = block.records or [Record("")] * len(pictures)
+        records = [
+            replace(record, path=name)
+            for record, name in zip(inputs, names[done : step.inputs], strict=True)
+            if not record.error
+        ]
+        yield Batch(pictures, records, step)
+        done = step.inputs
+        options.progress(done)

@@ -4,6 +4,7 @@ A device needs model.json and only the graph that it runs. A missing graph is an
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,8 @@ from aekit.model.graph_check import check_self_contained
 from aekit.spec import FORMAT_VERSION, ModelSpec
 
 MANIFEST = "model.json"
+ROLES = ("encoder", "decoder")
+"""The graphs of a model."""
 MAX_GRAPH_BYTES = 2 * 2**30
 """Largest graph accepted, in bytes: the limit of protocol buffers."""
 
@@ -98,6 +101,11 @@ class Bundle:
         return graph_metadata(self.spec, self.model_id, self.variant)
 
 
+def graph_file(folder: Path, role: str) -> Path:
+    """Return the path of the graph of `role` in a model folder."""
+    return folder / f"{role}.onnx"
+
+
 def graph_metadata(spec: ModelSpec, model_id: str, variant: str) -> dict[str, str]:
     """Return the metadata_props of a graph, which identify it without model.json."""
     return {
@@ -119,10 +127,21 @@ def write_bundle(
     A model of vector codes with a context model is written as FORMAT_VERSION, because older versions of aekit would
     write archives that its own readers refuse.
     """
-    files = {}
     for role, data in graphs.items():
-        (folder / f"{role}.onnx").write_bytes(data)
-        files[f"{role}.onnx"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        graph_file(folder, role).write_bytes(data)
+    write_manifest(folder, tuple(graphs), spec, model_id, variant, facts)
+
+
+def write_manifest(
+    folder: Path, roles: Sequence[str], spec: ModelSpec, model_id: str, variant: str, facts: dict[str, Any]
+) -> None:
+    """Write model.json for the graphs of `roles`, which lie in the folder. See write_bundle."""
+    files = {}
+    for role in roles:
+        file = graph_file(folder, role)
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        files[file.name] = {"sha256": digest, "bytes": file.stat().st_size}
     version = FORMAT_VERSION if "context" in facts and not spec.is_grid else spec.format_version
     identity = {"format_version": version, "model_id": model_id, "variant": variant}
     manifest = {**identity, "spec": spec.to_dict(), "files": files, **facts}

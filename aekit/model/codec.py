@@ -14,7 +14,7 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from aekit.errors import OptionError, ShapeError
+from aekit.errors import OptionError, ShapeError, unknown_value
 from aekit.images.decode import Pixels
 from aekit.model.bundle import Bundle
 from aekit.model.grids import Array, GridCodes, Runs, decode_grids, encode_grids
@@ -124,11 +124,13 @@ class Codec:
         return self._sessions.session(role).provider
 
     @overload
-    def encode(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Codes: ...
+    def encode(self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE) -> Codes: ...
     @overload
-    def encode(self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE) -> GridCodes: ...
     def encode(
-        self, images: Pixels | list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+        self, images: list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
+    ) -> GridCodes: ...
+    def encode(
+        self, images: Pixels | list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
     ) -> Codes | GridCodes:
         """Encode images to codes of `dtype`.
 
@@ -136,7 +138,9 @@ class Codec:
             images: uint8 [n, height, width, channels] of the model's geometry; a gray model also takes
                 [n, height, width]. A model of grid codes takes any height and width, and also a list of pictures of any
                 sizes, uint8 [height, width, channels].
-            dtype: float32 or float16 for latents in code units; uint8 for latents rounded and clipped to 0..255.
+                A list of images of one size, and an object with `__array__`, are taken too.
+            dtype: float32 or float16 for latents in code units; uint8 for latents rounded and clipped to 0..255. A name
+                or numpy's type.
             batch_size: images that the graph is given at a time.
 
         Returns codes [n, code_dim]; for a model of grid codes [n, h, w, code_dim], or a GridCodes for a list.
@@ -147,15 +151,14 @@ class Codec:
             BundleError: encoder.onnx is missing, damaged or from another model, or computes NaN.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
-        if dtype not in DTYPES:
-            raise OptionError("dtype", expected=" or ".join(DTYPES), found=repr(dtype))
+        dtype = _name_of(dtype)
         _check_batch(batch_size)
         output = "code" if dtype == "uint8" else "latent"
         if self.spec.is_grid:
             pictures = self._checked_pictures(images)
             runs = self._runs("encoder", output, "image", batch_size)
             codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs)
-            return codes if isinstance(images, list) else self._stacked(codes, images.shape, dtype)
+            return codes if isinstance(images, list | tuple) else self._stacked(codes, np.shape(images), dtype)
         checked = self._checked_images(images)
         out = np.empty((len(checked), self.spec.code_dim), dtype)
         self._sessions.run("encoder", output, "image", checked, out, batch_size)
@@ -203,13 +206,13 @@ class Codec:
         return out
 
     @overload
-    def reconstruct(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Pixels: ...
+    def reconstruct(self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE) -> Pixels: ...
     @overload
     def reconstruct(
-        self, images: list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+        self, images: list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
     ) -> list[Pixels]: ...
     def reconstruct(
-        self, images: Pixels | list[Pixels], dtype: str = "float32", batch_size: int = BATCH_SIZE
+        self, images: Pixels | list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
     ) -> Pixels | list[Pixels]:
         """Encode images to codes of `dtype` and decode these: images of the same sizes, as an array or a list.
 
@@ -217,9 +220,10 @@ class Codec:
         """
         if self.spec.is_grid:
             pictures = self.decode(self.encode(self._checked_pictures(images), dtype, batch_size), batch_size)
-            if isinstance(images, list):
+            if isinstance(images, list | tuple):
                 return pictures
-            return np.stack(pictures) if pictures else np.empty((*images.shape[:3], self.spec.grid.channels), np.uint8)
+            shape = *np.shape(images)[:3], self.spec.grid.channels
+            return np.stack(pictures) if pictures else np.empty(shape, np.uint8)
         codes: Codes = self.encode(np.asarray(images), dtype, batch_size)
         return self.decode(codes, batch_size)
 
@@ -230,11 +234,11 @@ class Codec:
             partial(sessions.run_batch, role, output, name), sessions.each, sessions.parallel_batches, batch_size
         )
 
-    def _checked_images(self, images: Pixels | list[Pixels]) -> Pixels:
+    def _checked_images(self, images: Any) -> Pixels:
         shape = self.spec.fixed.shape
-        if isinstance(images, list) and len({np.shape(image) for image in images}) > 1:
-            expected, fix = f"images of {self.spec.geometry}", "convert uint8 images with aekit.images.decode.fit_array"
-            raise ShapeError("images", expected=expected, found="images of differing sizes", fix=fix)
+        if isinstance(images, list | tuple) and len({np.shape(image) for image in images}) > 1:
+            expected, found = f"images of {self.spec.geometry}", "images of differing sizes"
+            raise ShapeError("images", expected=expected, found=found, fix="bring each to this size" + _FITTING)
         images = np.asarray(images)
         if images.ndim == 3 and shape[2] == 1 and images.shape[1:] == shape[:2]:
             images = images[..., None]
@@ -243,14 +247,16 @@ class Codec:
                 "images",
                 expected=f"uint8 [n, {', '.join(map(str, shape))}]",
                 found=f"{images.dtype} {list(images.shape)}",
-                fix="convert uint8 images with aekit.images.decode.fit_array",
+                fix=_fix_of(images, shape),
             )
         return images
 
-    def _checked_pictures(self, images: Pixels | list[Pixels]) -> list[Pixels]:
-        if not isinstance(images, list) and images.ndim not in (3, 4):
-            expected = f"a list of pictures, or uint8 [n, height, width, {self.spec.grid.channels}]"
-            raise ShapeError("pictures", expected=expected, found=f"{images.dtype} {list(images.shape)}")
+    def _checked_pictures(self, images: Any) -> list[Pixels]:
+        if not isinstance(images, list | tuple):
+            images = np.asarray(images)
+            if images.ndim not in (3, 4):
+                expected = f"a list of pictures, or uint8 [n, height, width, {self.spec.grid.channels}]"
+                raise ShapeError("pictures", expected=expected, found=f"{images.dtype} {list(images.shape)}")
         return [self._checked_picture(image) for image in images]
 
     def _checked_picture(self, picture: Pixels) -> Pixels:
@@ -288,6 +294,34 @@ class Codec:
                 found=f"{list(code.shape)} of {code.dtype}",
             )
         _check_finite(code)
+
+
+_FITTING = " with aekit.images.decode.fit_array(images [n, height, width, channels], codec.spec.geometry)"
+"""How images of another size are brought to the model's."""
+
+
+def _fix_of(images: npt.NDArray[Any], shape: tuple[int, int, int]) -> str:
+    """Say how images that do not fit a model of vector codes, whose images have `shape`, can be made to fit."""
+    if images.dtype == bool or images.dtype.kind == "f":
+        return "for numbers from 0 to 1 give (255 * images).round().astype(np.uint8)"
+    if images.dtype != np.uint8:
+        return "give uint8, for numbers from 0 to 255 images.astype(np.uint8)"
+    if images.shape == shape or (shape[2] == 1 and images.shape == shape[:2]):
+        return "give one image as images[None]"
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return "bring them to the model's size and colour" + _FITTING
+    return "give an array [n, height, width, channels]; of another size, bring it to the model's" + _FITTING
+
+
+def _name_of(dtype: Any) -> str:
+    """Return the name of a type of codes, given as a name or as numpy's type. Raises OptionError unless in DTYPES."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise unknown_value("dtype", dtype, DTYPES)
+    return name
 
 
 def _check_batch(batch_size: int) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from aekit._version import __version__
+from aekit.cores import cores
 from aekit.errors import ProviderError, reason
 from aekit.model.bundle import Bundle
 from aekit.model.providers import PROVIDERS, onnxruntime, open_session
 from aekit.spec import ModelSpec
-from aekit.workers import cores
 
 
 @dataclass(frozen=True)

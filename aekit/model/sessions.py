@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from aekit.cores import cores
 from aekit.errors import BundleError, OptionError, ProviderError, reason
 from aekit.model.bundle import Bundle
 from aekit.model.providers import RunningSession, lacks_memory, open_session, run_session
-from aekit.workers import cores
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

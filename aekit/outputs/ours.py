@@ -6,6 +6,7 @@ A file or folder is ours only if its content says so:
     NAME.jsonl    begins with the header of an index of codes
     NAME.npy      the index beside it describes this very array; or images, whose header has a size that only we write
     NAME.png      names aekit in its first text chunk
+    NAME.aem      begins, behind its first byte, with the mark of the model that the folder's marker names
     a folder      its marker (model.json, report.json, aekit.json) has our keys, and it holds nothing but our files
 
 An empty file may always be replaced: nothing is lost with it.
@@ -138,20 +139,24 @@ def _only(*names: str) -> Callable[[Path, dict[str, Any]], str | None]:
     return test
 
 
-def _pictures(folder: Path, facts: dict[str, Any]) -> str | None:
-    """The folder holds PNG files, at most as many as were written: one more is somebody's, the newest presumably."""
+def _written(folder: Path, facts: dict[str, Any]) -> str | None:
+    """The folder holds PNG files or messages, at most as many as were written: one more is somebody's, the newest
+    presumably."""
+    mark = facts.get("messages")
+    suffix, what = (".png", "PNG files") if mark is None else (".aem", "messages")
     count, newest, when = 0, "", -1
     for path in _files(folder):
         found = os.lstat(folder / path)
         if path == "aekit.json":
             continue
-        if not path.endswith(".png") or not stat.S_ISREG(found.st_mode):
+        is_ours = path.endswith(suffix) and stat.S_ISREG(found.st_mode)
+        if not is_ours or (mark is not None and _head(folder / path, 3)[1:].hex() != mark):
             return f"aekit did not write {path} in it"
         count += 1
         if found.st_mtime_ns > when:
             newest, when = path, found.st_mtime_ns
     if count > facts["images"]:
-        return f"it holds {count:,} PNG files and aekit wrote {facts['images']:,}; the newest is {newest}"
+        return f"it holds {count:,} {what} and aekit wrote {facts['images']:,}; the newest is {newest}"
     return None
 
 
@@ -167,7 +172,7 @@ FOLDERS: dict[str, tuple[Callable[[dict[str, Any]], bool], Callable[[Path, dict[
     ),
     "aekit.json": (
         lambda facts: _has(made_by=str, images=int)(facts) and facts["made_by"].startswith("aekit "),
-        _pictures,
+        _written,
     ),
 }
 """For each marker of a folder: the test of what the marker says, and the test that names what is not ours."""

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from aekit.errors import OutputError
@@ -128,18 +128,18 @@ def check_no_links(folder: Path) -> None:
                 raise OutputError(path, expected="files and folders that aekit wrote", found=kind, fix=fix)
 
 
-def check_apart(outs: Path | Sequence[Path], *inputs: Path, scanned: Path | None = None) -> None:
+def check_apart(outs: Path | Sequence[Path], *inputs: Path, searched: Collection[Path] = ()) -> None:
     """Raise OutputError if an output would replace something that the job reads.
 
-    `inputs` are what is read: files, or folders of which anything may be read. `scanned` is the one of them, if any,
-    inside which the output must not lie either: the next job would find it there and read it as images.
+    `inputs` are what is read: files, or folders of which anything may be read. `searched` are those of them inside
+    which the output must not lie either: the next job would find it there and read it as images.
     """
     for out in [outs] if isinstance(outs, Path) else outs:
         with write_errors(out):
             here = Path(os.path.realpath(out))
             for read in inputs:
                 there = Path(os.path.realpath(read))
-                into = read == scanned and there in here.parents
+                into = read in searched and there in here.parents
                 if here == there or here in there.parents or (into and there.is_dir()) or _same(here, there):
                     raise OutputError(
                         str(out), expected=f"a place apart from {read}, which is read", fix="choose another --out"

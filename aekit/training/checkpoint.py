@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aekit.errors import CheckpointError, OutputError, OutputExists, reason
-from aekit.images.sources import open_source
+from aekit.images.sources import in_words, open_source
 from aekit.json_files import parse_json, read_json, versioned, write_json
 from aekit.outputs.staging import staged_file
 from aekit.runs import CONFIG, FORMAT_VERSION, config_checksum
@@ -122,7 +122,7 @@ class Run:
             data = load_training_data(config.data, size, geometry.channels, config.group_by)
         if any(data.facts()[name] != self.data.get(name) for name in _SAME):
             raise CheckpointError(
-                f"{config.data} has changed since {self.path} began",
+                f"{in_words(config.data)} has changed since {self.path} began",
                 expected=f"{self.data.get('train_images')} + {self.data.get('validation_images')} images as they were",
                 found=f"{len(data.train)} + {len(data.validation)} images",
                 fix="restore the images as they were, or train anew",

@@ -2,22 +2,26 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
-from aekit.errors import CheckpointError, OptionError
+from aekit.errors import CheckpointError, OptionError, unknown_value
 from aekit.registry import NETWORKS, OBJECTIVES, NetworkEntry
 from aekit.spec import Geometry, GridGeometry, ModelSpec
 from aekit.training.networks.layouts import LAYOUTS, GridLayout
 from aekit.training.objectives import Objective, make_objective
 from aekit.training.presets import GRID_ONLY, GRID_SETTINGS, PRESETS
 
+MAX_SOURCES = 10_000
+"""Largest number of texts that name the images of a run. config.json keeps all of them."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """All settings of a run. The same config, data and machine give the same weights."""
 
-    data: str = "mnist-5k"
-    """Source of the images: a named set or a path."""
+    data: str | tuple[str, ...] = "mnist-5k"
+    """Source of the images: a named set, a path, or several texts that name image files; see `open_source`."""
     preset: str = "default"
     """Name of the preset these settings began from. For the network `grid` it is the name of the layout."""
     network: str = "residual"
@@ -70,7 +74,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise OptionError(name, expected=" or ".join(allowed), found=repr(getattr(self, name))[:80])
+                raise unknown_value(name, getattr(self, name), allowed)
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise OptionError(name, expected=f"{low:g} to {high:g}", found=str(getattr(self, name))[:80])
@@ -115,7 +119,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+        data = self.data if isinstance(self.data, str) else list(self.data)
+        return {**dataclasses.asdict(self), "data": data, "hidden": list(self.hidden)}
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> Self:
@@ -130,6 +135,9 @@ class TrainConfig:
         read = dict(values)
         if isinstance(read["hidden"], list) and all(type(units) is int for units in read["hidden"]):
             read["hidden"] = tuple(read["hidden"])
+        if (data := _sources(read["data"])) is None:
+            raise CheckpointError(f"{where}: data", expected="a text or texts", found=repr(read["data"])[:80])
+        read["data"], kinds["data"] = data, type(data)
         options = read["options"]
         if isinstance(options, dict) and not all(isinstance(text, str) for text in (*options, *options.values())):
             raise CheckpointError(f"{where}: options", expected="texts by name", found=repr(options)[:80])
@@ -139,6 +147,21 @@ class TrainConfig:
             if type(read[name]) is not kind:
                 raise CheckpointError(f"{where}: {name}", expected=kind.__name__, found=repr(read[name])[:80])
         return cls(**read)
+
+
+def _sources(value: Any) -> str | tuple[str, ...] | None:
+    """Return a text, or the texts of a list as a tuple or, if there is one, as a text. Return None for other values.
+
+    Raises OptionError for more texts than a run keeps.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(text, str | Path) for text in value):
+        return None
+    if len(value) > MAX_SOURCES:
+        expected, fix = f"at most {MAX_SOURCES:,} files and folders", "name a folder, a quoted pattern, or @LIST"
+        raise OptionError("data", expected=expected, found=f"{len(value):,}", fix=fix)
+    return str(value[0]) if len(value) == 1 else tuple(map(str, value))
 
 
 _CHOICES = {
@@ -168,11 +191,12 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
     option that the objective does not have. Raises TypeError for a name that is no field of TrainConfig.
     """
     if preset not in PRESETS:
-        raise OptionError("--preset", expected=" or ".join(PRESETS), found=repr(preset)[:80])
+        raise unknown_value("--preset", preset, PRESETS)
     typed = {name: _typed(name, value) for name, value in given.items() if value is not None}
     network = typed.get("network", PRESETS[preset].get("network", TrainConfig.network))
     facts = NETWORKS.get(network, NetworkEntry("", ""))
-    named = {"preset": preset, "network": network, "objective": typed.get("objective", facts.objective)}
+    fallback = PRESETS[preset].get("objective", facts.objective)
+    named = {"preset": preset, "network": network, "objective": typed.get("objective", fallback)}
     objective = make_objective(named["objective"], typed.get("options", {}), grid=facts.takes_any_size)
     if facts.takes_any_size:
         channels = LAYOUTS[preset].code_channels if preset in LAYOUTS else TrainConfig.code_dim
@@ -188,6 +212,8 @@ def make_config(preset: str, **given: Any) -> TrainConfig:
 def _typed(name: str, value: Any) -> Any:
     """Convert a setting to the type of its field. Raises OptionError if it can't be; returns an unknown name's value
     unchanged."""
+    if name == "data" and (data := _sources(value)) is not None:
+        return data
     kind = type(getattr(TrainConfig(), name, value))
     if kind is tuple and isinstance(value, list | tuple) and all(type(size) is int for size in value):
         return tuple(value)

@@ -1,5 +1,6 @@
 """Training data: read a whole source as uint8, in memory or in a mapped file, and hold a part of it out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -85,7 +86,7 @@ class Forms:
 
 
 def load_training_data(
-    text: str,
+    given: str | Sequence[str],
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     group_by: str = "",
@@ -94,7 +95,7 @@ def load_training_data(
     """Read the source that the user named and hold a part of it out.
 
     Args:
-        text: a folder, an array, an idx file or a named set.
+        given: image files by one or more texts, an array, an idx file or a named set; see `open_source`.
         size: (height, width) in pixels to train at; None takes the images' own size.
         channels: 1 for gray, 3 for RGB; None takes what the images have.
         group_by: regular expression on paths; images with the same match are held out together.
@@ -105,19 +106,19 @@ def load_training_data(
         OptionError: the images differ in size or colour and `size` or `channels` is None, `size` is out of range, or
             `group_by` is malformed or can't apply to this source.
     """
-    source = open_source(text, "train")
+    source = open_source(given, "train")
     check_groups(source, group_by)
     geometry = choose_geometry(source, size, channels, forms)
     if isinstance(source, ArraySource) and source.is_named_set:
-        other = ArraySource(text, load_named_set(text, "validation"))
+        other = ArraySource(source.name, load_named_set(source.name, "validation"))
         train, validation = (read_all(part, geometry)[0] for part in (source, other))
-        return TrainingData(text, geometry, train, validation, f"{text}'s own", "", text)
+        return TrainingData(source.name, geometry, train, validation, f"{source.name}'s own", "", source.name)
     images, names, skipped = read_all(source, geometry)
     if len(images) < 2:
-        raise SourceError(text, expected="at least 2 readable images", found=str(len(images)))
+        raise SourceError(source.name, expected="at least 2 readable images", found=str(len(images)))
     if all((images[start : start + 1024] == images[0]).all() for start in range(0, len(images), 1024)):
         what = "of one constant colour" if (images[0] == images[0].flat[0]).all() else "the same"
-        raise SourceError(text, expected="images that differ", found=f"{len(images):,} that are all {what}")
+        raise SourceError(source.name, expected="images that differ", found=f"{len(images):,} that are all {what}")
     held_out = hold_out(names, group_by)
     kind = "array" if source.paths is None else "folder"
     digest = fingerprint(images, names)
@@ -168,18 +169,27 @@ def choose_geometry(
         forms = forms or Forms.of(source)
         if size is None:
             if len(forms.sizes) > 1:
+                is_mixed = channels is None and bool(forms.coloured and forms.gray)
                 raise OptionError(
-                    f"{source.name}: its images differ in size",
-                    found=forms.span(),
-                    fix="say what to train at, for example --size 32x32",
+                    f"{source.name}: its images differ in size{' and colour' if is_mixed else ''}",
+                    found=forms.span() + (f", {forms.coloured:,} in colour, {forms.gray:,} gray" if is_mixed else ""),
+                    fix=f"say what to train at, for example --size {_valid_size(forms)}{' --rgb' if is_mixed else ''}",
                 )
             (size,) = forms.sizes
         if channels is None:
             channels = forms.channels(source.name)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        nearest = _valid_size(Forms(frozenset({size}), 0, 0))
         raise OptionError(
             f"{source.name}: size {size[0]}x{size[1]}",
-            expected=f"sides from {MIN_SIDE} to {MAX_SIDE} pixels",
-            fix="give a --size within them",
+            expected=f"sides from {MIN_SIDE} to {MAX_SIDE} pixels for vector codes",
+            fix=f"give for example --size {nearest}, or leave out what asks for vector codes, such as --code-dim",
         )
     return Geometry(*size, channels)
+
+
+def _valid_size(forms: Forms) -> str:
+    """Return a size for vector codes like the images' median size, in words: as large as they can be."""
+    height, width = (float(np.median(sides)) for sides in zip(*forms.sizes, strict=True))
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    return "x".join(str(min(max(round(side * scale), MIN_SIDE), MAX_SIDE)) for side in (height, width))

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from aekit.training.config import TrainConfig
 from aekit.training.crops import CropSampler
-from aekit.training.held_out import HeldOut
+from aekit.training.held_out import HeldOut, PictureBatch
 from aekit.training.networks import make_network
 from aekit.training.networks.blocks import BlockStatistics
 from aekit.training.objectives.grid import GridObjective
 from aekit.training.optimizers import learning_rate, make_grid_optimizer
 from aekit.training.pictures import PictureData
 from aekit.training.reproducible import generator
+from aekit.training.team import Team, shares_of
 
 CROP = 96
 """Longest side of a crop, pixels."""
@@ -44,17 +45,26 @@ class GridLoop:
     patience = 1.0
     """No run ends early: the last part of a run counts bits in another way, and its learning rates are the finest."""
 
-    def __init__(self, config: TrainConfig, data: PictureData, device: str, start: BlockStatistics | None) -> None:
-        self.config, self.device = config, torch.device(device)
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: PictureData,
+        device: str,
+        start: BlockStatistics | None,
+        team: Team | None = None,
+    ) -> None:
+        """Begin a run. Without a `team`, torch divides each operation among its threads."""
+        self.config, self.device, self.team = config, torch.device(device), team or Team()
         stride = data.geometry.stride
         self.places = config.batch_size * (CROP // stride) ** 2
         self.network = make_network(config, data.geometry, start).to(self.device)
         objective = self.network.objective
         assert isinstance(objective, GridObjective)
         self.objective = objective
-        self.optimizer = make_grid_optimizer(config, self.network)
+        self.optimizer = make_grid_optimizer(config, self.network, self.team)
         self.averaged = copy.deepcopy(self.network)
         self.parameters: list[Tensor] = list(self.network.parameters())
+        self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         self.averages: list[Tensor] = list(self.averaged.parameters())
         self.exported = self.averaged if config.ema else self.network
         self.clipped = [*self.network.encoder.parameters(), *self.network.decoder.parameters()]
@@ -78,17 +88,13 @@ class GridLoop:
 
     def train_step(self, _: int) -> Tensor:
         """Update the weights once on the next batch of crops. Return the cost, a scalar on the device."""
-        config, progress = self.config, self.step / self.total
+        config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.total) * group.get("faster", 1)
         batch = self.crops.batch(self.places, np.random.default_rng([config.seed, 1, self.step]))
-        x, inside = to_floats(batch.pixels.to(self.device)), batch.inside.to(self.device)
-        rng = generator(config.seed, 1, self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            loss = self.objective.crop_loss(self.network, x, inside, rng, progress)
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
+        pixels, inside = (shares_of(part, self.team.size, 1) for part in (batch.pixels, batch.inside))
+        weights = [float(part.sum()) / float(batch.inside.sum()) for part in inside]
+        loss = self.team.gradients(self._cost, self.trained, weights, pixels, inside, range(len(pixels)))
         nn.utils.clip_grad_norm_(self.clipped, _CLIP)
         self.optimizer.step()
         self.step += 1
@@ -96,9 +102,15 @@ class GridLoop:
             self.steer()
         if config.ema:
             decay = min(config.ema, (1 + self.step) / (10 + self.step))  # a short memory at first
-            with torch.no_grad():
-                torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
-        return loss.detach()
+            self.team.move(self.averages, self.parameters, 1 - decay)
+        return loss
+
+    def _cost(self, pixels: Tensor, inside: Tensor, number: int) -> Tensor:
+        """Return the cost of a share of a batch of crops. Shares differ in their chance."""
+        x, inside = to_floats(pixels.to(self.device)), inside.to(self.device)
+        rng = generator(self.config.seed, 1, self.step, number)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self.objective.crop_loss(self.network, x, inside, rng, self.step / self.total)
 
     @torch.no_grad()
     def steer(self) -> None:
@@ -111,24 +123,29 @@ class GridLoop:
         share = self.steer_every / self.total
         self.objective.steer_crops(self.network, batches, self.held_out.mean_places, share)
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Return the objective's figures for the weights to export, each a mean over held-out pictures.
 
         `psnr` is the mean over pictures of each one's PSNR in dB, or 100 dB if that is less.
         """
         sums: dict[str, float] = {}
-        rng = generator(0)  # the same noise each time, so that epochs can be compared
-        for part in self.held_out.parts():
-            x, inside = to_floats(part.pixels.to(self.device)), part.inside.to(self.device)
-            figures = self.objective.measure(self.exported, x, inside, rng)
-            figures["psnr"] = -10 * figures["mse"].clamp(min=1e-10).log10()
-            if "bytes" in figures:  # of a part of a large picture
-                figures["bytes"] = figures["bytes"] * part.factors.to(self.device)
-            for name, values in figures.items():
-                sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+        parts = list(self.held_out.parts())
+        for figures in self.team.map(self._figures, parts, range(len(parts))):
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value
         means = {name: total / self.held_out.count for name, total in sums.items()}
         return self.objective.summary(self.exported, means)
+
+    @torch.no_grad()
+    def _figures(self, part: PictureBatch, number: int) -> dict[str, float]:
+        """Return the sums over some held-out pictures of the objective's figures."""
+        rng = generator(0, number)  # the same noise each time, so that epochs can be compared
+        x, inside = to_floats(part.pixels.to(self.device)), part.inside.to(self.device)
+        figures = self.objective.measure(self.exported, x, inside, rng)
+        figures["psnr"] = -10 * figures["mse"].clamp(min=1e-10).log10()
+        if "bytes" in figures:  # of a part of a large picture
+            figures["bytes"] = figures["bytes"] * part.factors.to(self.device)
+        return {name: float(values.double().sum()) for name, values in figures.items()}
 
 
 def steps_per_epoch(config: TrainConfig, data: PictureData) -> int:

@@ -18,12 +18,17 @@ from aekit.training.networks.blocks import BlockStatistics
 from aekit.training.networks.factory import Start
 from aekit.training.pictures import PictureData
 from aekit.training.reproducible import flushed_denormals
+from aekit.training.team import Team
+
+END_SECONDS = 0.5
+"""Seconds that a run takes after its last step: it writes its files, and the process ends."""
 
 
 class Loop(Protocol):
     """What the trainer needs of a loop. TrainLoop implements it for vector codes, GridLoop for grid codes."""
 
     patience: float
+    team: Team
     config: TrainConfig
     network: Autoencoder
     averaged: Autoencoder
@@ -50,9 +55,9 @@ def make_loop(config: TrainConfig, data: TrainingData | PictureData, device: str
     """Make the loop of a run. `start` is what the network starts from; None if weights will be loaded."""
     if isinstance(data, PictureData):
         assert start is None or isinstance(start, BlockStatistics)
-        return GridLoop(config, data, device, start)
+        return GridLoop(config, data, device, start, Team.of_device(device))
     assert start is None or isinstance(start, Pca)
-    return TrainLoop(config, data, device, start)
+    return TrainLoop(config, data, device, start, Team.of_device(device))
 
 
 def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int, int]:
@@ -67,13 +72,16 @@ def lengths(config: TrainConfig, data: TrainingData | PictureData) -> tuple[int,
 def steps_within(
     seconds: float, config: TrainConfig, data: TrainingData | PictureData, device: str, start: Start | None
 ) -> int:
-    """Return how many steps a run can do in this many seconds, including validation. Some steps are done to measure.
+    """Return how many steps fit into this many seconds from now. Some steps are done to measure.
+
+    Validation is left out: the trainer measures it, and adjusts the number.
 
     Raises OptionError if the network can't have the config's sizes.
     """
+    called = time.monotonic()
     measured = make_loop(config, data, device, start)
     batches = measured.batches()
-    with flushed_denormals():
+    with flushed_denormals(), measured.team.at_work():
         for batch in batches[:3]:  # the first steps are slower: they allocate memory and choose kernels
             measured.train_step(batch)
         began, done = time.monotonic(), 0
@@ -81,6 +89,5 @@ def steps_within(
             float(measured.train_step(batches[done % len(batches)]))  # float() waits for the GPU
             done += 1
         step = (time.monotonic() - began) / done
-        began = time.monotonic()
-        measured.validate()
-    return max(1, round(seconds / (step + (time.monotonic() - began) / measured.per_epoch)))
+    left = seconds - (time.monotonic() - called) - END_SECONDS
+    return max(1, round(left / step))

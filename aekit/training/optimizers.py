@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, overload
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from aekit.training.config import TrainConfig
 from aekit.training.grouped import GroupedNetworks
 from aekit.training.networks import Autoencoder
+from aekit.training.team import Team
 
 _BETAS = (0.9, 0.97)
 """Decay of adamw's averages of gradients and of squared gradients. 0.97 is less than the usual 0.999: a shorter memory
@@ -28,8 +30,10 @@ class _Optimizer(torch.optim.Optimizer, ABC):
     averages: ClassVar[dict[str, float]]
     """Initial value of each average, by name."""
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], team: Team) -> None:
+        """The members of the team update parts of the parameters."""
         super().__init__(params, defaults)
+        self._team = team
         self._cache: dict[int, list[list[Tensor]]] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -48,14 +52,26 @@ class _Optimizer(torch.optim.Optimizer, ABC):
         for number, group in enumerate(self.param_groups):
             params = [param for param in group["params"] if param.grad is not None]
             if params:
-                self.update(group, params, [param.grad for param in params], *self._averages(number, params))
+                self.begin(group)
+                lists = params, [param.grad for param in params], *self._averages(number, params)
+                self._team.over(partial(self._update, group), *lists)
         return None
+
+    def begin(self, group: dict[str, Any]) -> None:
+        """Prepare an update of a group."""
+
+    @torch.no_grad()
+    def _update(self, group: dict[str, Any], *lists: list[Tensor]) -> None:
+        self.update(group, *lists)  # gradients are off for each thread apart
 
     @abstractmethod
     def update(
         self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
     ) -> None:
-        """Change the parameters of a group and their averages `moments`, one list for each entry of `averages`."""
+        """Change parameters of a group and their averages `moments`, one list for each entry of `averages`.
+
+        Several threads call this at a time, each with other parameters of the group.
+        """
 
     def _averages(self, number: int, params: list[Tensor]) -> list[list[Tensor]]:
         # Looking up each average in the state takes as long as updating a small network. So the lists are cached
@@ -81,8 +97,10 @@ class Tf1RMSProp(_Optimizer):
 
     averages: ClassVar = {"mean_square": 1.0}
 
-    def __init__(self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
-        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10, team: Team | None = None
+    ) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps}, team or Team())
 
     def update(
         self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
@@ -107,18 +125,27 @@ class FusedAdamW(_Optimizer):
 
     averages: ClassVar = {"exp_avg": 0.0, "exp_avg_sq": 0.0}
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-8,
+        team: Team | None = None,
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0}, team or Team())
+
+    def begin(self, group: dict[str, Any]) -> None:
+        """Count the step. The state of the group's first parameter has the count, even if it has no gradient."""
+        first = group["params"][0]
+        if "step" not in self.state[first]:
+            self.state[first]["step"] = torch.zeros((), device=first.device)
+        self.state[first]["step"] += 1
 
     def update(
         self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor], *moments: list[Tensor]
     ) -> None:
         """Decay the parameters, and move each by its average gradient over the root of its average square."""
-        # The state of the group's first parameter has the count of steps, whether it has a gradient or not.
-        counted = self.state[group["params"][0]]
-        if "step" not in counted:
-            counted["step"] = torch.zeros((), device=params[0].device)
-        counted["step"] += 1
         averages, squares = moments
         torch._fused_adamw_(
             params,
@@ -126,7 +153,7 @@ class FusedAdamW(_Optimizer):
             averages,
             squares,
             [],
-            [counted["step"]] * len(params),
+            [self.state[group["params"][0]]["step"]] * len(params),
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -137,14 +164,14 @@ class FusedAdamW(_Optimizer):
         )
 
 
-def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:
-    """Make the optimizer that the config names, for the parameters of the network.
+def make_optimizer(config: TrainConfig, network: Autoencoder, team: Team) -> torch.optim.Optimizer:
+    """Make the optimizer that the config names, for the parameters of the network. The team updates them.
 
     Gradients are not clipped. AdamW moves a weight by about the learning rate, however large its gradient is. On these
     networks clipping took 5 % of a step and improved nothing.
     """
     if config.optimizer == "tf1-rmsprop":
-        return Tf1RMSProp(network.parameters(), config.lr)
+        return Tf1RMSProp(network.parameters(), config.lr, team=team)
     weights = [*network.encoder.parameters(), *network.decoder.parameters()]
     matrices = [parameter for parameter in weights if parameter.ndim > 1]
     vectors = [parameter for parameter in weights if parameter.ndim < 2]
@@ -157,7 +184,7 @@ def make_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Opt
         groups.append({"params": plain, "weight_decay": 0.0, "faster": _LEARNED_FASTER})
         if decayed:
             groups.append({"params": decayed, "weight_decay": config.weight_decay, "faster": _LEARNED_FASTER})
-    return FusedAdamW(groups, config.lr, betas=_BETAS)
+    return FusedAdamW(groups, config.lr, betas=_BETAS, team=team)
 
 
 _GRID_BETAS = (0.9, 0.95)
@@ -167,8 +194,11 @@ _TRANSFORM_SLOWER, _PRIOR_FASTER = 0.1, 3.0
 probabilities."""
 
 
-def make_grid_optimizer(config: TrainConfig, network: Autoencoder) -> torch.optim.Optimizer:
-    """Make the optimizer of a grid network. Only the convolutional branches have weight decay."""
+def make_grid_optimizer(config: TrainConfig, network: Autoencoder, team: Team) -> torch.optim.Optimizer:
+    """Make the optimizer of a grid network. The team updates its parameters.
+
+    Only the convolutional branches have weight decay.
+    """
     halves = [*network.encoder.named_parameters(), *network.decoder.named_parameters()]
     transforms = [parameter for name, parameter in halves if name == "transform"]
     branches = [parameter for name, parameter in halves if name != "transform"]
@@ -179,7 +209,7 @@ def make_grid_optimizer(config: TrainConfig, network: Autoencoder) -> torch.opti
     if network.learned is not None:
         learned = [parameter for parameter in network.learned.parameters() if parameter.requires_grad]
         groups.append({"params": learned, "weight_decay": 0.0, "faster": _PRIOR_FASTER})
-    return FusedAdamW(groups, config.lr, betas=_GRID_BETAS)
+    return FusedAdamW(groups, config.lr, betas=_GRID_BETAS, team=team)
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

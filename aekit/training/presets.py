@@ -18,7 +18,13 @@ GRID_SETTINGS: dict[str, Any] = {
 }
 """Settings of a network of grid codes that neither the preset nor the user gives."""
 
-_BOOK_NETWORK: dict[str, Any] = {"network": "mlp", "hidden": (), "squash": True, "code_dim": 256}
+_BOOK_NETWORK: dict[str, Any] = {
+    "network": "mlp",
+    "objective": "plain",
+    "hidden": (),
+    "squash": True,
+    "code_dim": 256,
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -7,24 +7,27 @@ resume                        run folder ─▶ images ─▶ trainer ─▶ Tra
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aekit.images.gathering import everywhere
 from aekit.images.records import Record
 from aekit.images.sources import open_source
 from aekit.pca import Pca
+from aekit.registry import OBJECTIVES
 from aekit.runs import FOLDER, LATEST, PCA, check_latest, fresh_run, point_latest, resolve_run
 from aekit.spec import Geometry, GridGeometry
 from aekit.training.checkpoint import CHECKPOINT, Run, check_free
 from aekit.training.config import TrainConfig
 from aekit.training.data import Forms, TrainingData, load_training_data
 from aekit.training.devices import choose_device, choose_precision
-from aekit.training.loops import lengths, steps_within
-from aekit.training.networks import check_size, components_wanted, make_network
+from aekit.training.looks import looks_gray, with_likelihood
+from aekit.training.loops import END_SECONDS, lengths, steps_within
+from aekit.training.networks import check_size, components_wanted, graph_bytes, make_network, within_size
 from aekit.training.networks.blocks import BlockStatistics
-from aekit.training.networks.factory import Start
+from aekit.training.networks.factory import Start, in_megabytes
 from aekit.training.pictures import PictureData, load_pictures
 from aekit.training.settings import NewRun, new_run
 from aekit.training.trainer import Epoch, train
@@ -54,6 +57,16 @@ class Plan:
     """Passes over the training images in the whole run; the last one may be cut short. For grid codes see --epochs."""
     chosen_for: str = ""
     """Least and largest size of the pictures, in words, if these chose the network; else empty."""
+    remarks: tuple[str, ...] = ()
+    """What aekit chose by the images, and what may go wrong, one sentence each."""
+    deadline: float | None = None
+    """When the last step must be done, in seconds of time.monotonic(), if there is a budget. Then `steps` and `epochs`
+    are a first estimate."""
+
+    @property
+    def graph_bytes(self) -> dict[str, int]:
+        """Bytes of the graphs that export will write, by role: encoder and decoder."""
+        return graph_bytes(self.config, self.geometry)
 
     @property
     def kmac(self) -> tuple[float, float] | None:
@@ -68,9 +81,9 @@ class TrainResult:
     run: Path
     """The run folder."""
     epoch: int
-    """Epoch whose weights are kept, 1 for the first."""
+    """Epoch whose weights are kept, 1 for the first. 0 if no epoch was better than the network before training."""
     cost: float
-    """Mean cost of the batches of that epoch, in the objective's unit."""
+    """Mean cost of the batches of that epoch, in the objective's unit; NaN for epoch 0."""
     validation: dict[str, float]
     """Figures on the held-out images with these weights, by name. `mse`, for pixels in [0, 1], is always among them.
     If an objective stores its codes as uint8, the figures belong to the rounded codes."""
@@ -80,10 +93,30 @@ class TrainResult:
     """Files that could not be read, with the reason."""
     bytes_asked: float | None
     """Mean bytes of a code that the settings asked for, or None; `validation["bytes"]` is what was reached."""
+    config: TrainConfig
+    """Settings of the run."""
+    train_images: int
+    """Images that were learned from."""
+    start: dict[str, float]
+    """Figures on the held-out images before the first step, by name. The default networks start as PCA."""
+    pca_mse: float | None
+    """Error of PCA with as many numbers as a code, on the held-out images; None for grid codes."""
+    epochs: int
+    """Epochs that were trained."""
+    is_exhausted: bool
+    """Whether training ended early, because validation no longer improved."""
+
+    @property
+    def gain(self) -> float | None:
+        """Share by which the figure that ranks weights fell below its value before the first step; None if unknown."""
+        name = OBJECTIVES[self.config.objective].headline
+        if name not in self.start or not self.start[name]:
+            return None
+        return (self.start[name] - self.validation[name]) / abs(self.start[name])
 
 
 def start(
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     *,
     config: str | Path | None = None,
@@ -91,6 +124,8 @@ def start(
     on_plan: Callable[[Plan], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
+    on_phase: Callable[[str], None] = lambda _: None,
+    since: float | None = None,
     **settings: Any,
 ) -> TrainResult:
     """Train an autoencoder on images; a tenth of them is held out and never trained on.
@@ -99,22 +134,28 @@ def start(
         aekit.export(result.run, "model")
 
     Args:
-        data: a folder, an .npy, .npz or idx file, or a named set. None means mnist-5k, which needs no download.
+        data: a folder, an image file, a pattern such as "a/**/*.png", "@LIST" for a list file, or several of these; an
+            .npy, .npz or idx file; or a named set. None means mnist-5k, which needs no download.
         out: run folder to make. None means runs/DATA-CODE_DIM, and `runs/latest` then names it.
         config: a TOML file of settings, or the config.json of another run.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
         on_plan: called once, before the first step.
         on_epoch: called after each epoch.
         on_step: called after each step with the number of steps done.
+        on_phase: called with a few words when reading, PCA or another phase before the first step begins.
+        since: time.monotonic() from which `budget` counts; None means the time of the call.
         settings: fields of aekit.training.config.TrainConfig, such as code_dim or objective, and
-            `size` ((height, width) or "32x32", pixels), `gray` (bool) and `budget` (seconds, or "5m").
+            `purpose` (a name in aekit.registry.PURPOSES; "compression" if neither it nor an objective is given),
+            `size` ((height, width), "32x32" or 32, pixels), `gray` (bool), `budget` (seconds, or "5m") and
+            `max_model_size` (bytes of a graph, or "50MB").
             They go before the file, and the file goes before the preset.
 
     Returns the run folder, and the figures of the epoch whose weights are kept.
 
     Raises:
         OptionError: a setting is unknown, of the wrong type or out of range, settings exclude each other, or the
-            images differ in size or colour and no size or colour was given.
+            images differ in size or colour and no size or colour was given; or the graphs would be larger than
+            `max_model_size`.
         SourceError: the images can't be read, are too few, or are all the same.
         OutputExists: something exists at `out`.
         OutputError: the run can't be written.
@@ -122,33 +163,44 @@ def start(
         TrainingError: the cost stopped being a number.
         aekit.training.trainer.Interrupted: SIGINT or SIGTERM arrived; the state is saved for `resume`.
     """
+    began = time.monotonic() if since is None else since
     torch_device = choose_device(device)
-    given = {**settings, "data": None if data is None else str(data)}
+    given = {**settings, "data": str(data) if isinstance(data, Path) else data}
     asked = new_run(given, None if config is None else Path(config))
     if out is not None:
         check_free(Path(out))
+    on_phase(f"reading {asked.config.data}")
     loaded, asked, chosen_for = _load(asked)
-    chosen = asked.config
-    name = re.sub(r"[^\w.-]+", "-", Path(chosen.data).stem).strip("-.") or "images"
+    loaded, asked, remarks = _gray_if_possible(loaded, asked, on_phase)
+    chosen = with_likelihood(asked.config, loaded)
+    is_open = "hidden" not in asked.chosen
+    chosen = within_size(chosen, loaded.geometry, asked.max_model_size, may_shrink=is_open)
+    remarks += _remarks(asked.config, chosen, loaded, asked.max_model_size)
+    stem = Path(chosen.data).stem if isinstance(chosen.data, str) else ""
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "images"
     path = Path(out) if out is not None else fresh_run(f"{name[:80]}-{'grid' if chosen.is_grid else chosen.code_dim}")
     check_free(path)
     if path.parent == FOLDER:
         check_latest(FOLDER)
     if loaded.kind in ("folder", "array"):
-        chosen = dataclasses.replace(chosen, data=str(Path(chosen.data).resolve()))
+        lasting = everywhere(chosen.data) if isinstance(chosen.data, str) else tuple(map(everywhere, chosen.data))
+        chosen = dataclasses.replace(chosen, data=lasting)
     if chosen.precision == "auto":
         chosen = dataclasses.replace(chosen, precision=choose_precision(torch_device))
 
-    began = time.monotonic()
-    check_size(chosen, loaded.geometry)  # an error here leaves no folder behind
-    principal = fit_principal(chosen, loaded)
+    on_phase("principal components of the images")
+    principal = fit_principal(chosen, loaded)  # before the folder is made: an error here leaves none behind
+    deadline = None
     if asked.budget is not None:
+        on_phase("measuring the speed, for --budget")
+        deadline = began + asked.budget - END_SECONDS
         left = max(asked.budget - (time.monotonic() - began), 0.1)
         chosen = dataclasses.replace(chosen, steps=steps_within(left, chosen, loaded, torch_device, principal))
     elif chosen.is_grid:
         make_network(chosen, loaded.geometry, principal)  # an objective may refuse these pictures
     run = Run.create(path, chosen, loaded.geometry, loaded.facts())
-    return _train(run, loaded, principal, torch_device, on_plan, on_epoch, on_step, chosen_for)
+    hooks = on_plan, on_epoch, on_step
+    return _train(run, loaded, principal, torch_device, *hooks, chosen_for, remarks, deadline)
 
 
 def _load(asked: NewRun) -> tuple[TrainingData | PictureData, NewRun, str]:
@@ -166,6 +218,37 @@ def _load(asked: NewRun) -> tuple[TrainingData | PictureData, NewRun, str]:
     return load_pictures(source, geometry, config.group_by), asked, chosen_for
 
 
+def _gray_if_possible(
+    loaded: TrainingData | PictureData, asked: NewRun, on_phase: Callable[[str], None]
+) -> tuple[TrainingData | PictureData, NewRun, tuple[str, ...]]:
+    """Read the images again as gray ones if they are stored in colour and hold none, unless the user chose colours."""
+    if asked.channels is not None or loaded.geometry.channels == 1 or not looks_gray(loaded):
+        return loaded, asked, ()
+    on_phase(f"reading {asked.config.data} in gray")
+    asked = dataclasses.replace(asked, channels=1)
+    remark = (
+        "the images are stored in colour, but all of them are gray: the model is gray; --rgb would keep three colours"
+    )
+    return _load(asked)[0], asked, (remark,)
+
+
+def _remarks(asked: TrainConfig, chosen: TrainConfig, loaded: TrainingData | PictureData, most: int) -> tuple[str, ...]:
+    """Return what aekit changed in the settings, and what may go wrong."""
+    remarks = []
+    if chosen.hidden != asked.hidden:
+        width = f"layers of {chosen.hidden[0]} units in place of {asked.hidden[0]}"
+        remarks.append(f"{width}, so that each graph has at most {in_megabytes(most)} (--max-model-size)")
+    if chosen.objective == "variational" and chosen.options != asked.options:
+        what = "black-and-white" if chosen.options["likelihood"] == "bernoulli" else "more than black and white"
+        remarks.append(f"the images are {what}: likelihood {chosen.options['likelihood']}")
+    if not chosen.is_grid and len(loaded.train) < chosen.code_dim:
+        remarks.append(
+            f"warning: {len(loaded.train):,} images to learn from are fewer than the {chosen.code_dim:,} numbers of a "
+            "code, so the model will not fit other images; give more images or a smaller --code-dim"
+        )
+    return tuple(remarks)
+
+
 def resume(
     run: str | Path = FOLDER / LATEST,
     *,
@@ -173,6 +256,7 @@ def resume(
     on_plan: Callable[[Plan], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_step: Callable[[int], None] = lambda _: None,
+    on_phase: Callable[[str], None] = lambda _: None,
 ) -> TrainResult:
     """Resume a run that was stopped, with its own settings.
 
@@ -180,10 +264,11 @@ def resume(
 
     Args:
         run: run folder; runs/latest means the newest run.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda, cuda:N or mps.
         on_plan: called once, before the first step.
         on_epoch: called after each epoch.
         on_step: called after each step with the number of steps done.
+        on_phase: called with a few words when a phase before the first step begins.
 
     Raises:
         CheckpointError: `run` is not a run folder, is damaged, its images changed, or another process trains it.
@@ -196,6 +281,7 @@ def resume(
     torch_device = choose_device(device)
     opened = Run.read(resolve_run(Path(run)))
     check_size(opened.config, opened.geometry)
+    on_phase(f"reading {opened.config.data}")
     loaded = opened.load_data()
     has_state = (opened.path / CHECKPOINT).exists()
     principal = None if has_state else fit_principal(opened.config, loaded)
@@ -221,6 +307,8 @@ def _train(
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int], None],
     chosen_for: str = "",
+    remarks: tuple[str, ...] = (),
+    deadline: float | None = None,
 ) -> TrainResult:
     """Train from the components `principal`. None means to resume from the run's checkpoint."""
     if principal is not None and not (run.path / PCA).exists():
@@ -241,16 +329,33 @@ def _train(
         steps=steps,
         epochs=epochs,
         chosen_for=chosen_for,
+        remarks=remarks,
+        deadline=deadline,
     )
     on_plan(plan)
-    last = train(
+    outcome = train(
         run,
         data,
         resume=principal is None,
         device=device,
         principal=principal,
+        deadline=deadline,
         on_epoch=on_epoch,
         on_step=on_step,
     )
-    asked = run.config.make_objective().bytes_asked
-    return TrainResult(run.path, last.epoch, last.cost, last.validation, last.seconds, data.skipped, asked)
+    kept = outcome.kept
+    return TrainResult(
+        run.path,
+        kept.epoch,
+        kept.cost,
+        kept.validation,
+        kept.seconds,
+        data.skipped,
+        bytes_asked=run.config.make_objective().bytes_asked,
+        config=run.config,
+        train_images=len(data.train),
+        start=outcome.start,
+        pca_mse=None if isinstance(data, PictureData) else Pca.load(run.path / PCA).mse(data.validation),
+        epochs=outcome.epochs,
+        is_exhausted=outcome.is_exhausted,
+    )

@@ -1,6 +1,5 @@
 """Combine the settings of a new run: options go before the settings file, and the file goes before the preset."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -8,11 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from aekit.errors import OptionError, reason
+from aekit.errors import OptionError, nearest, reason, unknown_value
 from aekit.files import read_regular
 from aekit.images.named_sets import NAMES
 from aekit.json_files import parse_json
-from aekit.registry import NETWORKS, OBJECTIVES
+from aekit.registry import COMPRESSION, NETWORKS, OBJECTIVES, PURPOSES
 from aekit.spec import MAX_PICTURE_SIDE, GridGeometry, read_geometry
 from aekit.training.config import TrainConfig, make_config
 from aekit.training.data import Forms
@@ -23,7 +22,15 @@ MAX_FILE_BYTES = 2**20
 """Largest settings file accepted, in bytes."""
 MAX_BUDGET = 30 * 86400.0
 """Longest budget accepted, in seconds: 30 days."""
-SETTINGS = (*(field.name for field in fields(TrainConfig)), "size", "max_side", "gray", "budget")
+SETTINGS = (
+    *(field.name for field in fields(TrainConfig)),
+    "purpose",
+    "size",
+    "max_side",
+    "gray",
+    "budget",
+    "max_model_size",
+)
 """Every name that a settings file or `aekit.train` accepts."""
 _LENGTH = ("epochs", "steps", "budget")
 """Settings that give the length of a run. Only one of them may be given."""
@@ -37,6 +44,9 @@ _OF_NETWORKS = ("preset", "hidden", "code_dim", "squash", "init", "optimizer", "
                 "augment", "precision", "batch_size", "steps", "size", "max_side")  # fmt: skip
 """Settings that mean something else for vector codes than for grid codes."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_BYTES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+MODEL_SIZE = 50 * 10**6
+"""Default of the largest size of a graph, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,10 @@ class NewRun:
     """Seconds to train for; None leaves the length to the config."""
     max_side: int | None = None
     """Longest side in pixels that pictures of any size are shrunk to; None leaves them as they are."""
+    one_length: bool = False
+    """Whether the purpose needs codes of one length, that is vector codes."""
+    max_model_size: int = MODEL_SIZE
+    """Largest size of each graph, in bytes."""
     chosen: dict[str, Any] = field(default_factory=dict)
     """The config's settings that the user or the file gave."""
 
@@ -60,7 +74,7 @@ class NewRun:
 
         They do if their sizes differ, or if a side has over LARGE pixels.
         """
-        if self.config.is_grid or self.size is not None or _FOR_VECTORS & self.chosen.keys():
+        if self.one_length or self.config.is_grid or self.size is not None or _FOR_VECTORS & self.chosen.keys():
             return False
         if self.config.preset not in LAYOUTS or not OBJECTIVES[self.config.objective].suits_grids:
             return False
@@ -82,6 +96,7 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
     if file is not None:
         chosen = {**_without_replaced(read_settings(file), chosen), **chosen}
     size, gray, budget = parse_size(chosen.pop("size", None)), chosen.pop("gray", None), chosen.pop("budget", None)
+    most = parse_bytes(chosen.pop("max_model_size", MODEL_SIZE))
     if gray is not None and not isinstance(gray, bool):
         raise OptionError("gray", expected="true or false", found=repr(gray)[:80])
     for other in ("epochs", "steps"):
@@ -92,6 +107,8 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
     _check_max_side(max_side)
     if max_side:
         chosen = {"network": GRID, **chosen}
+    purpose = chosen.pop("purpose", None)
+    chosen = _with_recipe(preset, purpose, chosen)
     config = make_config(preset, **chosen)
     if config.is_grid and size is not None:
         fix = "give --max-side to shrink them, or leave out what asks for any size: --network, --preset or --max-side"
@@ -99,7 +116,27 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
     if max_side and not config.is_grid:
         found = f"--network {config.network}"
         raise OptionError("--max-side", expected=f"--network {GRID}, which takes pictures of any size", found=found)
-    return NewRun(config, size, channels, seconds, max_side, chosen)
+    one_length = purpose is not None and PURPOSES[purpose].one_length
+    if one_length and config.is_grid:
+        expected = "vector codes, which have one length"
+        fix = "give --size in place of what asks for pictures of any size: --network, --preset or --max-side"
+        raise OptionError(f"--for {purpose}", expected=expected, found="grid codes", fix=fix)
+    return NewRun(config, size, channels, seconds, max_side, one_length, most, chosen)
+
+
+def _with_recipe(preset: object, purpose: object, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with an objective: the user's, the preset's, or that of the purpose.
+
+    Raises OptionError for an unknown purpose.
+    """
+    if purpose is not None and purpose not in PURPOSES:
+        raise unknown_value("--for", purpose, PURPOSES)
+    if "objective" in chosen or (purpose is None and "objective" in PRESETS.get(str(preset), {})):
+        return chosen
+    recipe, options = PURPOSES[str(purpose or COMPRESSION)], chosen.get("options", {})
+    if isinstance(options, dict):
+        options = {**dict(recipe.options), **options}
+    return {**chosen, "objective": recipe.objective, "options": options}
 
 
 def _check_max_side(value: object) -> None:
@@ -135,8 +172,7 @@ def check_names(names: Iterable[str], where: str) -> None:
     """Raise OptionError for the first name that is not a setting. The error suggests the nearest name."""
     for name in names:
         if name not in SETTINGS:
-            near = difflib.get_close_matches(str(name), SETTINGS, 1, 0.5)
-            fix = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
+            fix = nearest(name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
             raise OptionError(f"{where}: {str(name)[:80]!r}", expected="the name of a setting", fix=fix)
 
 
@@ -152,16 +188,24 @@ def parse_budget(value: object) -> float | None:
     return seconds
 
 
+def parse_bytes(value: object) -> int:
+    """Bytes from a number or a text such as 50MB or 1GB. Raises OptionError for anything else."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?) ?([kmg]?b)?", str(value).lower())
+    if match is None or isinstance(value, bool) or not float(match[1]):
+        raise OptionError("--max-model-size", expected="a size such as 50MB or 1GB", found=repr(value)[:80])
+    return round(float(match[1]) * _BYTES.get(match[2] or "", 1))
+
+
 def parse_size(value: object) -> tuple[int, int] | None:
-    """(height, width) from a pair or from HEIGHTxWIDTH. Raises OptionError for anything else."""
+    """(height, width) from a pair, from HEIGHTxWIDTH, or from one number for both. Raises OptionError for others."""
     if value is None:
         return None
     if isinstance(value, list | tuple):
         value = "x".join(map(str, value))
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(value))
-    if match is None:
-        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32", found=repr(value)[:80])
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", str(value))
+    if match is None or isinstance(value, bool):
+        raise OptionError("--size", expected="HEIGHTxWIDTH, such as 32x32, or 32", found=repr(value)[:80])
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _of_run(values: Any, where: str) -> dict[str, Any]:
@@ -190,6 +234,8 @@ def _without_replaced(file: dict[str, Any], given: dict[str, Any]) -> dict[str, 
         dropped.update(_OF_NETWORKS, ("network",))
     elif file.get("network") == GRID and "preset" in given:
         dropped.add("code_dim")  # the preset gives it
+    if "purpose" in given and "objective" not in given:
+        dropped.update(("objective", "options"))
     for owner, owned in (("network", "hidden"), ("objective", "options"), ("data", "group_by")):
         if owner in given and given[owner] != file.get(owner):
             dropped.add(owned)

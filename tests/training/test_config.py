@@ -4,8 +4,10 @@ import pytest
 
 from aekit.errors import CheckpointError, OptionError
 from aekit.training.config import TrainConfig, make_config
+from aekit.training.data import Forms
 from aekit.training.networks.layouts import LAYOUTS
 from aekit.training.presets import PRESETS
+from aekit.training.settings import new_run
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -84,3 +86,31 @@ def test_vast_values_are_refused_in_a_short_line(change: dict[str, object]) -> N
 def test_unknown_preset_lists_the_known() -> None:
     with pytest.raises(OptionError, match="classic"):
         make_config("modern")
+
+
+@pytest.mark.parametrize(
+    ("given", "objective", "options"),
+    [
+        ({}, "rate", {}),
+        ({"purpose": "compression"}, "rate", {}),
+        ({"purpose": "search"}, "denoising", {"noise": "warp", "strength": "1"}),
+        ({"purpose": "search", "options": {"strength": "2"}}, "denoising", {"noise": "warp", "strength": "2"}),
+        ({"purpose": "denoise"}, "denoising", {}),
+        ({"purpose": "anomaly"}, "plain", {}),
+        ({"purpose": "search", "objective": "sparse"}, "sparse", {}),
+        ({"preset": "classic"}, "plain", {}),
+        ({"preset": "classic", "purpose": "denoise"}, "denoising", {}),
+    ],
+)
+def test_the_purpose_chooses_what_the_user_leaves_open(
+    given: dict[str, object], objective: str, options: dict[str, str]
+) -> None:
+    config = new_run(given).config
+    assert (config.objective, config.options) == (objective, options)
+
+
+def test_codes_for_search_have_one_length() -> None:
+    forms = Forms(frozenset({(80, 90)}), 0, 5)
+    assert new_run({}).suits(forms) and not new_run({"purpose": "search"}).suits(forms)
+    with pytest.raises(OptionError, match=r"--for search: expected vector codes.*give --size"):
+        new_run({"purpose": "search", "network": "grid"})

@@ -330,8 +330,8 @@ def test_the_command_says_what_it_chose(mixed: Path, aekit: Any, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     first, second = done.stderr.splitlines()[:2]
     assert first == (
-        "images of 20x27 to 53x60 pixels: network grid with objective rate, 64 channels at stride 16, 4.1 kMAC a pixel "
-        "to encode, 13.5 to decode; --size or --code-dim choose vector codes"
+        "images of 20x27 to 53x60 pixels: network grid with objective rate, 64 channels at stride 16, 4.1 thousand "
+        "multiplications a pixel to encode, 13.5 to decode; --size or --code-dim choose vector codes"
     )
     assert second.startswith("run: 11 images of any size RGB to learn from, 1 held out")
     assert "bytes" in done.stdout

@@ -40,7 +40,7 @@ def exported(folder: Path, case: str, network: str, code_dim: int = 6) -> tuple[
     settings = {"network": network, "hidden": (16,), "epochs": 2, "batch_size": 32, "code_dim": code_dim}
     config = make_config("default", objective=case.split()[0], options=CASES[case], **settings)
     run = Run.create(folder / "run", config, data.geometry, data.facts())
-    last = train(run, data, principal=Pca.fit(data.train, components_wanted(config, data.geometry) or 1))
+    last = train(run, data, principal=Pca.fit(data.train, components_wanted(config, data.geometry) or 1)).kept
     assert all(math.isfinite(value) for value in last.validation.values())
     return export_run(run, data, folder / "model"), run, data
 

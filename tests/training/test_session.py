@@ -1,19 +1,24 @@
 """Training and export from Python, without the command."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import made_images
+from conftest import made_images, write_pictures
+from small_runs import new_run
 
 import aekit
+from aekit.cli.train_lines import end_lines
 from aekit.errors import CheckpointError, OptionError, OutputExists
 from aekit.registry import OBJECTIVES, objective_facts
 from aekit.runs import CONFIG, PCA
 from aekit.training.checkpoint import CHECKPOINT, LOCK, Run
+from aekit.training.data import load_training_data
 from aekit.training.objectives import make_objective
-from aekit.training.session import Plan
+from aekit.training.session import Plan, fit_principal
+from aekit.training.trainer import train
 
 SMALL = {"code_dim": 3, "hidden": [8], "epochs": 2}
 
@@ -63,6 +68,13 @@ def test_a_budget_bounds_the_steps(images: Path, tmp_path: Path) -> None:
         ({"hidden": [65536] * 16}, "bytes of weights"),
         ({"size": "9" * 31 + "x8"}, "HEIGHTxWIDTH"),
         ({"gray": "yes"}, "true or false"),
+        (
+            {"size": "300"},
+            "size 300x300: expected sides from 8 to 256 pixels for vector codes; give for example --size",
+        ),
+        ({"max_model_size": "much"}, "a size such as 50MB or 1GB"),
+        ({"max_model_size": 1000}, "at most 1 kB each, found encoder 4.8 MB and decoder"),
+        ({"device": "cuda:99"}, "--device cuda:99"),
     ],
 )
 def test_a_wrong_setting_is_one_error_and_makes_no_run(
@@ -95,6 +107,23 @@ def test_a_settings_file_of_another_run_does_not_decide_what_is_read(images: Pat
     from aekit.training.settings import read_settings
 
     assert "data" not in read_settings(tmp_path / "run" / CONFIG)
+
+
+def test_a_run_of_several_files_is_read_again_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aekit.runs import run_of_model
+
+    write_pictures(tmp_path / "in", 40)
+    monkeypatch.chdir(tmp_path)
+    given = ["in/a", "in/b/001.png", Path("in/b/003.png"), "in/b/*[57].png"]
+    aekit.train(given, tmp_path / "run", **SMALL)
+    monkeypatch.chdir(tmp_path / "in")
+    run = Run.read(tmp_path / "run")
+    assert run.config.data == tuple(str(tmp_path / name) for name in given)
+    assert len(run.load_data().train) + len(run.load_data().validation) == 20 + 2 + 8
+    assert run_of_model(run.path, run.run_id)["data"] == list(run.config.data)  # type: ignore[index]
+    for wrong in ([], ["a"] * 10_001, [3], 3):
+        with pytest.raises(OptionError, match="data"):
+            aekit.train(wrong, tmp_path / "x", **SMALL)  # type: ignore[arg-type]
 
 
 def test_two_processes_do_not_train_one_run(images: Path, tmp_path: Path) -> None:
@@ -155,3 +184,49 @@ def test_the_registry_has_the_facts_of_the_objective(name: str) -> None:
     }
     assert objective_facts(name) is entry
     assert not objective_facts("of a later version").stores_uint8_only
+
+
+def test_the_start_is_kept_and_told_of_if_nothing_is_better(images: Path, tmp_path: Path) -> None:
+    done = aekit.train(images, tmp_path / "run", **SMALL, objective="plain", lr=0.5)
+    assert (done.epoch, done.gain) == (0, 0) and done.validation == done.start
+    assert done.validation["mse"] == pytest.approx(done.pca_mse, rel=0.01)
+    assert any("nothing was learned" in line and "a longer --budget" in line for line in end_lines(done))
+    assert Run.read(done.run).unfinished() is None
+    assert aekit.resume_training(done.run).start == done.start
+
+
+def test_a_run_ends_at_its_deadline(images: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", data := load_training_data(str(images)), epochs=1000)
+    outcome = train(run, data, principal=fit_principal(run.config, data), deadline=time.monotonic())
+    assert outcome.epochs == 1 and run.unfinished() is None
+
+
+@pytest.mark.parametrize(("most", "width"), [("0.3MB", 192), ("1GB", 512)])
+def test_the_network_becomes_narrower_to_fit(images: Path, tmp_path: Path, most: str, width: int) -> None:
+    plans = list[Plan]()
+    aekit.train(images, tmp_path / "run", code_dim=3, steps=1, max_model_size=most, on_plan=plans.append)
+    assert plans[0].config.hidden[0] <= width and bool(plans[0].remarks) == (width < 512)
+    sizes = {
+        path.name: path.stat().st_size for path in aekit.export(tmp_path / "run", tmp_path / "m").bundle.path.iterdir()
+    }
+    for role, told in plans[0].graph_bytes.items():
+        assert told == pytest.approx(sizes[f"{role}.onnx"], abs=20_000)
+
+
+def test_gray_images_stored_in_colour_make_a_gray_model(tmp_path: Path) -> None:
+    np.save(tmp_path / "gray.npy", made_images(30).repeat(3, axis=3))
+    for gray, channels in ((None, 1), (False, 3)):
+        plans, out = list[Plan](), tmp_path / f"run-{channels}"
+        aekit.train(tmp_path / "gray.npy", out, **SMALL, gray=gray, on_plan=plans.append)
+        assert plans[0].geometry.channels == channels
+        assert any("all of them are gray" in remark for remark in plans[0].remarks) == (channels == 1)
+    aekit.export(tmp_path / "run-1", tmp_path / "model")
+
+
+@pytest.mark.parametrize(("images", "likelihood"), [("digits", "bernoulli"), ("blobs", "gaussian")])
+def test_the_likelihood_suits_the_images(tmp_path: Path, images: str, likelihood: str) -> None:
+    pixels = made_images(60, seed=4)
+    np.save(tmp_path / "images.npy", np.where(pixels > 128, 255, 0).astype(np.uint8) if images == "digits" else pixels)
+    done = aekit.train(tmp_path / "images.npy", tmp_path / "run", **SMALL, objective="variational")
+    assert Run.read(done.run).config.options == {"likelihood": likelihood}
+    assert "nats" in "".join(end_lines(done))

@@ -60,7 +60,9 @@ def test_what_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
     wrong = [
         (["--objective", "magic"], "plain or denoising"),
         (["--objective", "sparse", "-O", "active=99"], "at most the code's 32 units"),
-        (["-O", "beta=2"], "an option of plain"),
+        (["-O", "beta=2"], "an option of rate (lambda=0.0, bytes=0.0); give --objective variational"),
+        (["--for", "serach"], "did you mean 'search'?"),
+        (["--for", "search", "--bytes", "3"], "--for compression, found --for search"),
         (["--network", "conv", "--hidden", "none"], "channels of the conv network's stages"),
         (["--network", "conv", "--hidden", "8,8,8,8,8"], "at most 4 stages for 16x16 gray"),
         (["--hidden", "16,8"], "blocks of one width"),

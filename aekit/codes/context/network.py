@@ -198,6 +198,12 @@ class GroupNetwork:
             raise TablesError(f"a context network must be as to_dict writes it; found {error!r}") from error
 
 
+_ONE_THREAD = 2**18
+"""Multiplications up to which OpenBLAS computes a product in one thread (GEMM_MULTITHREAD_THRESHOLD × 65,536)."""
+_PARTS = 16
+"""Most parts of a product that is computed in one thread. Larger products take about a millisecond: threads pay."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """One pass of a group, ready to compute: weights of known offsets alone, in float arrays of one type."""
@@ -212,15 +218,30 @@ class Prepared:
 
     def __call__(self, inputs: NDArray[np.int8]) -> Floats:
         """Return v, whole numbers [n, 2 C], for inputs [n, inputs]."""
-        sums = inputs.astype(self.weights.dtype) @ self.weights
+        sums = _product(inputs.astype(self.weights.dtype), self.weights)
         sums += self.bias
         units = len(self.hidden_factor)
         hidden = np.floor(sums[:, :units] * self.hidden_factor)
         np.clip(hidden, 0, MOST_HIDDEN, out=hidden)
-        out: Floats = hidden @ self.out_weights
+        out = _product(hidden, self.out_weights)
         out += sums[:, units:]
         out *= self.out_factor
         return np.floor(out, out=out)
+
+
+def _product(rows: Floats, weights: Floats) -> Floats:
+    """Return rows @ weights. A small product is made of parts that BLAS computes in one thread.
+
+    BLAS would share a product of 20 microseconds among threads. On a busy machine it then waits for them, up to a
+    millisecond. All sums are exact, so the parts change nothing.
+    """
+    most = _ONE_THREAD // weights.size
+    if not most < len(rows) <= _PARTS * most:
+        return rows @ weights
+    out = np.empty((len(rows), weights.shape[1]), weights.dtype)
+    for start in range(0, len(rows), most):
+        np.matmul(rows[start : start + most], weights, out=out[start : start + most])
+    return out
 
 
 def _whole(values: Any, count: int, least: int, most: int) -> list[int]:

@@ -12,16 +12,33 @@ from aekit.lazy import lazily
 
 if TYPE_CHECKING:
     from aekit.training.networks.autoencoder import Autoencoder
-    from aekit.training.networks.factory import MAX_WEIGHT_BYTES, check_size, components_wanted, make_network
+    from aekit.training.networks.factory import (
+        MAX_WEIGHT_BYTES,
+        check_size,
+        components_wanted,
+        graph_bytes,
+        make_network,
+        within_size,
+    )
 
-__all__ = ["MAX_WEIGHT_BYTES", "Autoencoder", "check_size", "components_wanted", "make_network"]
+__all__ = [
+    "MAX_WEIGHT_BYTES",
+    "Autoencoder",
+    "check_size",
+    "components_wanted",
+    "graph_bytes",
+    "make_network",
+    "within_size",
+]
 
 _HOMES = {
     "Autoencoder": "aekit.training.networks.autoencoder",
     "MAX_WEIGHT_BYTES": "aekit.training.networks.factory",
     "check_size": "aekit.training.networks.factory",
     "components_wanted": "aekit.training.networks.factory",
+    "graph_bytes": "aekit.training.networks.factory",
     "make_network": "aekit.training.networks.factory",
+    "within_size": "aekit.training.networks.factory",
 }
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aekit.errors import OptionError
+from aekit.errors import OptionError, unknown_value
 from aekit.training.augment import warp
 from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
@@ -29,7 +29,7 @@ class Denoising(Objective):
 
     def __post_init__(self) -> None:
         if self.noise not in _NOISES:
-            raise OptionError("noise", expected=" or ".join(_NOISES), found=repr(self.noise))
+            raise unknown_value("noise", self.noise, _NOISES)
         if not 0 < self.strength <= (10 if self.noise in ("gaussian", "warp") else 1):
             raise OptionError(
                 "strength", expected="a standard deviation, or a share of pixels up to 1", found=str(self.strength)

@@ -188,20 +188,17 @@ class Rate(Objective):
     def validate(self, network: Network, x: Tensor, rng: torch.Generator) -> dict[str, float]:
         """Return figures of the rounded latents, as means over images.
 
-        `mse` is their error, `bytes` the size of a code, `noisy_bytes` the size that the training cost sees, `lambda`
-        is λ. `loss` ranks weights: it is the cost or, if a size is requested, the error with a penalty for codes that
-        are too large.
+        `mse` is their error, `bytes` the size of a code, `lambda` is λ. `loss` ranks weights: it is the cost or, if a
+        size is requested, the error with a penalty for codes that are too large.
         """
         model = model_of(network)
         steps = model.steps(network.features(x))
         rounded = steps.round()
         error, bits = clipped_mse(network.decode(rounded / model.scale), x), model.bits(rounded)
-        noise = torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
         loss = _cost(model, bits, error, x)
         if self.bytes:
             loss = error * (bits / (8 * self.bytes)).clamp(min=1) ** OVER
-        noisy = float(model.bits(steps + noise)) / 8
-        figures = {"mse": float(error), "bytes": float(bits) / 8, "noisy_bytes": noisy, "loss": float(loss)}
+        figures = {"mse": float(error), "bytes": float(bits) / 8, "loss": float(loss)}
         return {**figures, "lambda": float(model.log_lambda.exp())}
 
 

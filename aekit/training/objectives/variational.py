@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from aekit.errors import OptionError
+from aekit.errors import OptionError, unknown_value
 from aekit.training.objectives.objective import Network, Objective
 
 _LOGITS = 10.0
 """Difference in logits between black and white, for the Bernoulli likelihood."""
-_LIKELIHOODS = ("gaussian", "bernoulli")
+_LIKELIHOODS = ("auto", "gaussian", "bernoulli")
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class Variational(Objective):
     """Factor on the KL term."""
     warmup: float = 0.1
     """Share of the run over which the KL term rises from 0 to its full weight."""
-    likelihood: str = "gaussian"
-    """Distribution of pixels: gaussian or bernoulli."""
+    likelihood: str = "auto"
+    """Distribution of pixels: gaussian or bernoulli. At the start of a run `auto` becomes the one that suits the
+    images; in a run that an older aekit began, it means gaussian."""
 
     def __post_init__(self) -> None:
         if self.likelihood not in _LIKELIHOODS:
-            raise OptionError("likelihood", expected=" or ".join(_LIKELIHOODS), found=repr(self.likelihood))
+            raise unknown_value("likelihood", self.likelihood, _LIKELIHOODS)
         if not 0 <= self.beta <= 1e4 or not 0 <= self.warmup <= 1:
             raise OptionError(
                 "beta and warmup", expected="0 to 10000 and 0 to 1", found=f"{self.beta:g} and {self.warmup:g}"

@@ -145,6 +145,7 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
             ),
             Option("bytes", 0.0, "mean bytes of a code, which training reaches by changing lambda; 0 fixes lambda"),
             Option("prior", "tables", "entropy coder that vector codes are trained for: context (new runs), or tables"),
+            Option("qualities", 1, "grid codes: qualities of one model, with λ from lambda / 5 to 5 · lambda"),
         ),
         of_new_vectors=(("prior", "context"),),
         stores_uint8_only=True,

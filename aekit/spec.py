@@ -8,7 +8,8 @@ from aekit.errors import SpecError
 
 FORMAT_VERSION = 4
 """Newest version of the model bundle's JSON that this aekit reads; readers refuse a higher one. Models of vector codes
-are written as version 1, or 4 with a context model. Models of grid codes are written as version 2."""
+are written as version 1, or 4 with a context model. Models of grid codes are written as version 2, or 3 with several
+qualities."""
 
 MIN_SIDE, MAX_SIDE = 8, 256
 """Shortest and longest side of an image that a model accepts, in pixels."""
@@ -18,6 +19,8 @@ MAX_STRIDE = 64
 """Largest stride of a grid code, in pixels."""
 MAX_HALO = 256
 """Largest halo of a grid model, in places of the code."""
+MAX_QUALITIES = 64
+"""Most qualities of a model of grid codes."""
 MAX_PICTURE_SIDE = 65535
 """Longest side of a picture that a grid model accepts, in pixels."""
 
@@ -130,9 +133,12 @@ class ModelSpec:
     """Name of the network family, such as `mlp` or `conv`."""
     preset: str
     """Name of the training preset."""
+    qualities: int = 1
+    """Qualities at which the model encodes pictures, numbered from 1, the fewest bits, upwards. JSON leaves 1 out."""
 
     def __post_init__(self) -> None:
         _bounded("code_dim", self.code_dim, 1, MAX_CODE_DIM)
+        _bounded("qualities", self.qualities, 1, MAX_QUALITIES if self.is_grid else 1)
         for name in ("objective", "network", "preset"):
             value = getattr(self, name)
             if not isinstance(value, str) or not 0 < len(value) <= 64:
@@ -160,11 +166,23 @@ class ModelSpec:
     @property
     def format_version(self) -> int:
         """The version of the bundle's format that the graphs carry, and model.json too unless its extras need more."""
+        if self.has_qualities:
+            return 3
         return 2 if self.is_grid else 1
+
+    @property
+    def has_qualities(self) -> bool:
+        """Whether the model has several qualities. Its graphs then have a second input, `quality`."""
+        return self.qualities > 1
+
+    @property
+    def default_quality(self) -> int:
+        """The quality of pictures for which none is chosen: the middle one, or the one above the middle."""
+        return self.qualities // 2 + 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as JSON-ready values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "qualities" or self.has_qualities}
 
     def canonical(self) -> str:
         """Return the spec as JSON with sorted keys and no spaces. This text is hashed and stored in the graphs."""
@@ -177,7 +195,7 @@ class ModelSpec:
         Raises SpecError if a field is missing, unknown, of the wrong type or out of bounds.
         """
         try:
-            outer = _exact_fields(cls, values)
+            outer = _exact_fields(cls, {"qualities": 1, **values} if isinstance(values, dict) else values)
             outer["geometry"] = read_geometry(outer["geometry"])
             return cls(**outer)
         except SpecError as error:

@@ -4,15 +4,15 @@ Both are fitted to the codes of training pictures, as the exported encoder makes
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from aekit.codes.archive.container import inputs_per_block
 from aekit.codes.entropy import U8, FrequencyTables
-from aekit.codes.grid_coders import ContextCoder, GridCoder, StaticCoder
+from aekit.codes.grid_coders import ContextCoder, GridCoder, StaticCoder, sets_of
 from aekit.codes.tables import CONTEXT, pack_tables
 from aekit.errors import OptionError
+from aekit.model.grids import GridCodes
 from aekit.training.context import BATCH, train
 from aekit.training.objectives.vector_prior import VectorPrior
 from aekit.training.vector_context import train_vectors
@@ -36,21 +36,26 @@ def check_entropy(entropy: str) -> None:
         raise OptionError("--entropy", expected=" or ".join(ENTROPIES), found=repr(entropy)[:80])
 
 
-def fit_entropy_models(training: Sequence[U8], validation: Sequence[U8], pixels: int, entropy: str) -> dict[str, Any]:
+def fit_entropy_models(
+    training: GridCodes, validation: Sequence[GridCodes], pixels: int, entropy: str
+) -> dict[str, Any]:
     """Return what model.json keeps of the entropy models: `tables`, `context` if it is kept, and `entropy`, figures.
 
-    `training` and `validation` are codes uint8 [h, w, K]; `pixels` are those of the validation pictures together.
+    `training` are uint8 codes, of all qualities; `validation` those of the validation pictures at each quality, the
+    lowest first. `pixels` are those of the validation pictures together.
     """
-    tables = FrequencyTables.fit(np.concatenate([code.reshape(-1, code.shape[2]) for code in training]))
-    static = _size(StaticCoder(tables), validation)
+    tables = _fit_tables(training, len(validation))
+    static = [_size(StaticCoder(tables), codes) for codes in validation]
     facts: dict[str, Any] = {"tables": pack_tables(tables)}
-    figures: dict[str, Any] = {"kept": "static", "static_bits_per_pixel": 8 * static / pixels}
+    figures: dict[str, Any] = {"kept": "static", "static_bits_per_pixel": _rates(static, pixels)}
     if entropy != "static":
         places = sum(code.shape[0] * code.shape[1] for code in training)
-        model = train(training, steps=min(MOST_STEPS, max(places * _VISITS // BATCH, 20))).model
-        size = _size(ContextCoder(model), validation)
-        figures |= {"context_bits_per_pixel": 8 * size / pixels, "worst_case": model.check_bounds()}
-        if entropy == "context" or size < (1 - _LEAST_SAVING) * static:
+        steps = min(MOST_STEPS, max(places * _VISITS // BATCH, 20))
+        model = train(training.codes, qualities=training.qualities, steps=steps).model
+        sizes = [_size(ContextCoder(model), codes) for codes in validation]
+        figures |= {"context_bits_per_pixel": _rates(sizes, pixels), "worst_case": model.check_bounds()}
+        ratios = [size / other for size, other in zip(sizes, static, strict=True)]
+        if entropy == "context" or sum(ratios) < (1 - _LEAST_SAVING) * len(ratios):
             facts[CONTEXT] = pack_tables(model)
             figures["kept"] = "context"
     return {**facts, "entropy": figures}
@@ -77,9 +82,24 @@ def fit_vector_models(training: U8, validation: U8, entropy: str, prior: VectorP
     return {**facts, "entropy": figures}
 
 
-def bits_per_pixel(figures: dict[str, Any]) -> float:
-    """Return the bits a pixel of the entropy model that is kept."""
-    return float(figures[f"{figures['kept']}_bits_per_pixel"])
+def bits_per_pixel(figures: dict[str, Any]) -> list[float]:
+    """Return the bits a pixel of the entropy model that is kept, for each quality."""
+    found = figures[f"{figures['kept']}_bits_per_pixel"]
+    return found if isinstance(found, list) else [found]
+
+
+def _fit_tables(codes: GridCodes, count: int) -> FrequencyTables:
+    """Return the frequency tables of so many qualities."""
+    rows, sets = codes.rows(), sets_of(codes)
+    if sets is None:
+        return FrequencyTables.fit(rows)
+    return FrequencyTables.joined([FrequencyTables.fit(rows[sets == number]) for number in range(count)])
+
+
+def _rates(sizes: Sequence[int], pixels: int) -> float | list[float]:
+    """Return bits a pixel of the bytes at each quality; a number for a model without qualities."""
+    rates = [8 * size / pixels for size in sizes]
+    return rates if len(rates) > 1 else rates[0]
 
 
 def _block_bytes(coder: GridCoder, codes: U8) -> float:
@@ -89,13 +109,14 @@ def _block_bytes(coder: GridCoder, codes: U8) -> float:
     return sum(len(coder.encode([block])) for block in blocks) / len(codes)
 
 
-def _size(coder: GridCoder, codes: Sequence[U8]) -> int:
+def _size(coder: GridCoder, codes: GridCodes) -> int:
     """Return the bytes of codes in parts as an archive has them, about."""
-    parts, numbers = [list[U8]()], 0
-    for code in codes:
-        if parts[-1] and numbers + code.size > _PART_NUMBERS:
-            parts.append([])
+    begins, numbers, size = [0], 0, 0
+    for row, code in enumerate(codes.codes):
+        if row > begins[-1] and numbers + code.size > _PART_NUMBERS:
+            begins.append(row)
             numbers = 0
-        parts[-1].append(code)
         numbers += code.size
-    return sum(len(coder.encode(part)) for part in parts)
+    for begin, end in pairwise([*begins, len(codes)]):
+        size += len(coder.encode(codes.codes[begin:end], codes.qualities[begin:end]))
+    return size

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from aekit._version import __version__
-from aekit.codes.entropy import U8
 from aekit.codes.tables import MAX_TABLES_DIM
 from aekit.errors import OptionError
 from aekit.evaluation.metrics import mse, psnr
@@ -30,13 +29,14 @@ from aekit.exporting.graphs import (
     finish_graph,
     fp32_graphs,
 )
-from aekit.exporting.parity import VariantCost, fastest, measure_parity, measure_variant, psnr_loss
+from aekit.exporting.parity import VariantCost, each_quality, fastest, measure_parity, measure_variant, psnr_loss
 from aekit.exporting.quantize import VARIANTS, make_variant
-from aekit.exporting.rounding import choose_rounding
-from aekit.exporting.samples import GridSamples, Samples, samples_of, to_floats
+from aekit.exporting.rounding import GridRounding, choose_rounding
+from aekit.exporting.samples import TRAINING_PIXELS, GridSamples, Samples, samples_of, to_floats
 from aekit.images.decode import Pixels
 from aekit.model.bundle import MANIFEST, ROLES, Bundle, graph_file, write_manifest
 from aekit.model.codec import Codec
+from aekit.model.grids import GridCodes
 from aekit.model.sampling import LatentGaussian
 from aekit.outputs.staging import staged_folder
 from aekit.pca import Pca
@@ -52,7 +52,11 @@ from aekit.training.pictures import PictureData
 from aekit.training.trainer import load_network
 
 _ROUNDED_ON = 32
-"""Number of validation pictures that choose the rounding of grid codes, about."""
+"""Number of validation pictures that choose the rounding of grid codes, about; qualities share them."""
+_FEWEST_ROUNDED = 8
+"""Number of validation pictures that choose the rounding of each quality, at least, if there are so many."""
+_FEWEST_VISITS = 2
+"""Number of qualities at which each training picture is encoded to fit entropy models, at least."""
 
 
 def export_run(
@@ -96,7 +100,8 @@ def export_run(
         say("latents of the training images")
         network = load_network(run)
         folded = network.folded()
-        latents = samples.latents(network)
+        has_qualities = network.objective.quality_count > 1
+        latents = torch.empty(0) if has_qualities else samples.latents(network)
         units = _code_units(network, folded, latents, samples)
         rounding, rounding_facts = _rounding(network, units, latents, samples)
         spec = run.config.spec(run.geometry)
@@ -148,10 +153,7 @@ def export_run(
         # An archive stores codes of the exported graph, so its entropy models are fitted to that graph's codes.
         say("fitting the entropy model")
         if isinstance(samples, GridSamples):
-            held_out = samples.held_out
-            pixels = sum(picture.shape[0] * picture.shape[1] for picture in held_out)
-            facts |= fit_entropy_models(_grids(shipped, samples.train), _grids(shipped, held_out), pixels, entropy)
-            facts["validation"]["bits_per_pixel"] = bits_per_pixel(facts["entropy"])
+            facts |= _entropy_models(shipped, samples, entropy, facts["validation"])
         elif spec.code_dim <= MAX_TABLES_DIM:
             held_out_codes = np.asarray(shipped.encode(data.validation, "uint8"))
             facts |= fit_vector_models(samples.codes(shipped), held_out_codes, _for_vectors(entropy, spec), prior)
@@ -174,7 +176,7 @@ def _code_units(network: Autoencoder, folded: Autoencoder, latents: Tensor, samp
     """Return the map to code units: training's own grid, or one calibrated on `latents` [m, D] of training images."""
     scale = network.objective.code_scale(network)
     if scale is not None:
-        return CodeUnits.on_grid(scale)
+        return CodeUnits.on_grid(scale, network.objective.code_size(network))
     return CodeUnits.calibrated(latents, rounding_noise(network, folded, samples.few()))
 
 
@@ -184,31 +186,40 @@ def _rounding(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return how codes are rounded, and the facts of the choice for model.json.
 
-    Where training counted bits, validation pictures choose among the ways to round, by training's own cost.
-    `latents` [m, D] are those of training images, in the network's units.
+    Where training counted bits, validation pictures choose among the ways to round, by training's own cost, for each
+    quality by itself.
+    `latents` [m, D] are those of training images, in the network's units, for a network of one quality.
     """
     objective = network.objective
-    weight = objective.error_weight(network) if isinstance(objective, GridObjective) else None
-    if weight is None or not isinstance(samples, GridSamples) or not isinstance(objective, GridObjective):
+    weights = objective.error_weights(network) if isinstance(objective, GridObjective) else []
+    if not weights or not isinstance(samples, GridSamples) or not isinstance(objective, GridObjective):
         return Nearest(), {}
-    pictures = samples.held_out[:: len(samples.held_out) // _ROUNDED_ON + 1]
+    most = max(_ROUNDED_ON // len(weights), _FEWEST_ROUNDED)
+    pictures = samples.held_out[:: len(samples.held_out) // most + 1]
+    chosen, facts = list[GridRounding](), list[dict[str, Any]]()
     decoder = DecoderGraph(network, units)
+    for number, (own, weight) in enumerate(zip(units.each(), weights, strict=True), 1):
+        quality = torch.tensor([number]) if len(weights) > 1 else None
 
-    def squared_error(index: int, code: Tensor) -> float:
-        picture = pictures[index]
-        decoded = decoder(code[None].float())[0].numpy()[: picture.shape[0], : picture.shape[1]]
-        return mse(picture[None], decoded[None]) * picture.shape[0] * picture.shape[1]
+        def squared_error(index: int, code: Tensor, quality: Tensor | None = quality) -> float:
+            picture = pictures[index]
+            decoded = decoder(code[None].float(), quality)[0].numpy()[: picture.shape[0], : picture.shape[1]]
+            return mse(picture[None], decoded[None]) * picture.shape[0] * picture.shape[1]
 
-    rounding, tried = choose_rounding(
-        units(latents),
-        [units(network.encode(to_floats(picture[None])))[0] for picture in pictures],
-        squared_error,
-        sum(picture.shape[0] * picture.shape[1] for picture in pictures),
-        weight,
-        objective.dead_zone,
-    )
-    best = min(tried, key=lambda trial: trial.cost)
-    return rounding, {"rounding": {**vars(best), "tried": [vars(trial) for trial in tried]}}
+        rounding, tried = choose_rounding(
+            own(latents if quality is None else samples.latents(network, number)),
+            [own(network.encode(to_floats(picture[None]), quality))[0] for picture in pictures],
+            squared_error,
+            sum(picture.shape[0] * picture.shape[1] for picture in pictures),
+            weight,
+            objective.dead_zone,
+        )
+        best = min(tried, key=lambda trial: trial.cost)
+        chosen.append(rounding)
+        facts.append({**vars(best), "tried": [vars(trial) for trial in tried]})
+    if len(chosen) == 1:
+        return chosen[0], {"rounding": facts[0]}
+    return GridRounding.of_qualities(chosen), {"rounding": facts}
 
 
 def _variants_to_make(variant: str) -> tuple[str, ...]:
@@ -225,9 +236,11 @@ def _variant_graphs(fp32: Path, variant: str, images: Pixels, codec: Codec) -> I
 
     The encoder is calibrated on images, the decoder on their fp32 latents. `fp32` is the folder of the fp32 graphs.
     """
-    inputs = {"encoder": images, "decoder": codec.encode(images)}
+    quality = each_quality(codec, len(images))
+    inputs = {"encoder": images, "decoder": codec.encode(images, quality=quality)}
+    given = () if quality is None else (quality,)
     for role in ROLES:
-        yield role, make_variant(onnx.load(graph_file(fp32, role)), variant, inputs[role])
+        yield role, make_variant(onnx.load(graph_file(fp32, role)), variant, inputs[role], *given)
 
 
 def _write(
@@ -292,9 +305,45 @@ def _error(codec: Codec, images: Pixels | list[Pixels], dtype: str) -> float:
     return float(np.mean([mse(picture[None], again[None]) for picture, again in pairs]))
 
 
-def _grids(codec: Codec, pictures: list[Pixels]) -> list[U8]:
-    """Return the codes of pictures, uint8 [h, w, K] each."""
-    return [codec.encode([picture], "uint8")[0] for picture in pictures]
+def _entropy_models(codec: Codec, samples: GridSamples, entropy: str, validation: dict[str, Any]) -> dict[str, Any]:
+    """Return the entropy models of grid codes and their figures; add the figures of all qualities to `validation`."""
+    held_out, spec = samples.held_out, codec.spec
+    pixels = sum(picture.shape[0] * picture.shape[1] for picture in held_out)
+    tested = [_grids(codec, held_out, [each] * len(held_out)) for each in range(1, spec.qualities + 1)]
+    facts = fit_entropy_models(_training_codes(codec, samples), tested, pixels, entropy)
+    validation["bits_per_pixel"] = bits_per_pixel(facts["entropy"])[spec.default_quality - 1]
+    if spec.has_qualities:
+        rates = bits_per_pixel(facts["entropy"])
+        validation["qualities"] = [
+            {"quality": number, "bits_per_pixel": rate, **_decoded_error(codec, held_out, codes)}
+            for number, (rate, codes) in enumerate(zip(rates, tested, strict=True), 1)
+        ]
+    return facts
+
+
+def _training_codes(codec: Codec, samples: GridSamples) -> GridCodes:
+    """Return codes of training pictures. With qualities, each picture has a few of them, in turn, to save time."""
+    pictures, count = samples.train, codec.spec.qualities
+    pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
+    visits = min(max(TRAINING_PIXELS // pixels, _FEWEST_VISITS), count)
+    qualities = [1 + (row + visit * count // visits) % count for visit in range(visits) for row in range(len(pictures))]
+    return _grids(codec, [*pictures] * visits, qualities)
+
+
+def _grids(codec: Codec, pictures: list[Pixels], qualities: Sequence[int]) -> GridCodes:
+    """Return the uint8 codes of pictures at these qualities, which mean nothing to a model without them."""
+    has_qualities = codec.spec.has_qualities
+    return GridCodes.joined(
+        codec.encode([picture], "uint8", quality=quality if has_qualities else None)
+        for picture, quality in zip(pictures, qualities, strict=True)
+    )
+
+
+def _decoded_error(codec: Codec, pictures: list[Pixels], codes: GridCodes) -> dict[str, float | None]:
+    """Return `mse` and `psnr` of codes, the mean over pictures, for pixels in [0, 1]."""
+    pairs = ((picture, codec.decode(codes[row : row + 1])[0]) for row, picture in enumerate(pictures))
+    error = float(np.mean([mse(picture[None], again[None]) for picture, again in pairs]))
+    return {"mse": error, "psnr": psnr(error) if error else None}
 
 
 @torch.no_grad()

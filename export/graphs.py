@@ -4,7 +4,8 @@ encoder.onnx   image uint8 [batch, H, W, C] ─ /255 ─ encoder ─ affine ─�
                                                                └ round, clip ─▶ code uint8 [batch, D]
 decoder.onnx   latent float32 [batch, D] ─ inverse affine ─ decoder ─ clip, ×255, round ─▶ image uint8
 
-A model of grid codes has [batch, h, w, K] in place of [batch, D], and its batch, H and W are free.
+A model of grid codes has [batch, h, w, K] in place of [batch, D], and its batch, H and W are free. If it has several
+qualities, both graphs have a second input, quality int64 [batch]: the quality of each picture, 1 or more.
 """
 
 import logging
@@ -20,6 +21,7 @@ from aekit.errors import ParityError
 from aekit.exporting.packed import PackedDecoder, PackedEncoder, pixels_of
 from aekit.exporting.rounding import ZERO
 from aekit.model.bundle import graph_metadata
+from aekit.model.sessions import QUALITY
 from aekit.spec import ModelSpec
 from aekit.training.networks import Autoencoder
 from aekit.training.networks.grid import FoldedDecoder, FoldedEncoder
@@ -43,16 +45,21 @@ latent by less than 1/8 of a code."""
 class CodeUnits(nn.Module):
     """The affine map, per dimension, between the network's latent and code units 0..255.
 
-    Latents are [n, D], or [n, h, w, D] for grid codes, whose dimensions are the channels.
+    Latents are [n, D], or [n, h, w, D] for grid codes, whose dimensions are the channels. With qualities there is a
+    scale and a size for each quality: the gains and inverse gains of Cui et al. (2021, Asymmetric Gained Deep Image
+    Compression). Pictures of a batch may then differ in `quality`, int64 [n], 1 or more.
     """
 
     scale: Tensor
     offset: Tensor
+    size: Tensor | None
+    """Latent that a code unit becomes for the decoder, [Q, D]; None for the inverse of `scale`."""
 
-    def __init__(self, scale: Tensor, offset: Tensor) -> None:
+    def __init__(self, scale: Tensor, offset: Tensor, size: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("scale", scale)
         self.register_buffer("offset", offset)
+        self.register_buffer("size", size)
 
     @classmethod
     def calibrated(cls, latents: Tensor, noise: Tensor | None = None) -> "CodeUnits":
@@ -72,24 +79,30 @@ class CodeUnits(nn.Module):
         return cls(scale.float(), offset.float())
 
     @classmethod
-    def on_grid(cls, scale: Tensor) -> "CodeUnits":
+    def on_grid(cls, scale: Tensor, size: Tensor | None = None) -> "CodeUnits":
         """Make the map for latents that training rounded to steps of 1 / `scale`, [D]. One step is one code unit, and
-        the latent 0 is the code 128."""
-        return cls(scale.float(), torch.full_like(scale, ZERO).float())
+        the latent 0 is the code 128. The decoder gets steps of `size`; None means 1 / `scale`."""
+        return cls(scale.float(), torch.full(scale.shape[-1:], float(ZERO)), None if size is None else size.float())
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convert latents [..., D] to code units."""
-        return z * self.scale + self.offset
+        return z * (self.scale if quality is None else self.scale[quality - 1][:, None, None]) + self.offset
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convert code units [..., D] to latents."""
-        return (latent - self.offset) / self.scale
+        if self.size is None or quality is None:
+            return (latent - self.offset) / self.scale
+        return (latent - self.offset) * self.size[quality - 1][:, None, None]
+
+    def each(self) -> list["CodeUnits"]:
+        """Return the maps of all qualities, the lowest first; this one itself without qualities."""
+        return [CodeUnits(scale, self.offset) for scale in self.scale.reshape(-1, self.scale.shape[-1])]
 
 
 class Nearest(nn.Module):
     """Round latents in code units to the nearest codes."""
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return codes uint8 of latents of any shape."""
         # torch and ONNX both round a half to the even neighbour.
         return latent.round().clamp(0, 255).to(torch.uint8)
@@ -106,9 +119,9 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.network, self.units, self.rounding = network, units, rounding or Nearest()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255))
-        return latent, self.rounding(latent)
+    def forward(self, image: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        latent = self.units(self.network.encode(image.permute(0, 3, 1, 2).float() / 255, quality), quality)
+        return latent, self.rounding(latent, quality)
 
 
 class DecoderGraph(nn.Module):
@@ -121,8 +134,8 @@ class DecoderGraph(nn.Module):
         super().__init__()
         self.network, self.units = network, units
 
-    def forward(self, latent: Tensor) -> Tensor:
-        x_hat = self.network.decode(self.units.inverse(latent))
+    def forward(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
+        x_hat = self.network.decode(self.units.inverse(latent, quality), quality)
         return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -135,9 +148,9 @@ class PackedEncoderGraph(nn.Module):
         self.encoder, self.objective = PackedEncoder(network.encoder), network.objective
         self.units, self.rounding = units, rounding
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        latent = self.units(self.objective.latent(self.encoder(image)))
-        return latent, self.rounding(latent)
+    def forward(self, image: Tensor, quality: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        latent = self.units(self.objective.latent(self.encoder(image, quality)), quality)
+        return latent, self.rounding(latent, quality)
 
 
 class PackedDecoderGraph(nn.Module):
@@ -148,8 +161,8 @@ class PackedDecoderGraph(nn.Module):
         assert isinstance(network.decoder, FoldedDecoder)
         self.decoder, self.objective, self.units = PackedDecoder(network.decoder), network.objective, units
 
-    def forward(self, latent: Tensor) -> Tensor:
-        cells = self.objective.image(self.decoder(self.units.inverse(latent)))
+    def forward(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
+        cells = self.objective.image(self.decoder(self.units.inverse(latent, quality), quality))
         return pixels_of((cells.clamp(0, 1) * 255).round().to(torch.uint8))
 
 
@@ -165,10 +178,10 @@ def fp32_graphs(
         height, width = 2 * spec.grid.stride + 3, 3 * spec.grid.stride + 2
         image = torch.zeros((2, height, width, spec.grid.channels), dtype=torch.uint8)
         latent, free = torch.zeros((2, 4, 5, spec.code_dim)), (FREE_IMAGE, FREE_CODE)
-        packed = PackedEncoderGraph(network, units, rounding or Nearest())
-        yield "encoder", _checked(export_graph(packed, image, ["image"], ["latent", "code"], free[0]), spec)
+        packed, several = PackedEncoderGraph(network, units, rounding or Nearest()), spec.has_qualities
+        yield "encoder", _checked(export_graph(packed, image, ["image"], ["latent", "code"], free[0], several), spec)
         unpacked = PackedDecoderGraph(network, units)
-        yield "decoder", _checked(export_graph(unpacked, latent, ["latent"], ["image"], free[1]), spec)
+        yield "decoder", _checked(export_graph(unpacked, latent, ["latent"], ["image"], free[1], several), spec)
         return
     image = torch.zeros((2, *spec.fixed.shape), dtype=torch.uint8)
     encoder, decoder = EncoderGraph(network, units, rounding), DecoderGraph(network, units)
@@ -182,21 +195,33 @@ def _checked(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
 
 def export_graph(
-    module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], free: Sequence[str] = FREE_BATCH
+    module: nn.Module,
+    example: Tensor,
+    inputs: list[str],
+    outputs: list[str],
+    free: Sequence[str] = FREE_BATCH,
+    has_qualities: bool = False,
 ) -> onnx.ModelProto:
     """Export a module as one ONNX graph without paths of this machine. The module is set to evaluation mode.
 
-    `free` names the leading dimensions of the input that may have any size.
+    `free` names the leading dimensions of the input that may have any size. With `has_qualities` the graph has the
+    input `quality` too.
     """
+    sizes = {place: torch.export.Dim(name) for place, name in enumerate(free)}
+    examples, shapes = [example], [sizes]
+    if has_qualities:
+        inputs = [*inputs, QUALITY]
+        examples.append(torch.ones(len(example), dtype=torch.int64))
+        shapes.append({0: sizes[0]})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about its own internals; parity checks the result
         program = torch.onnx.export(
             module.eval(),
-            (example,),
+            tuple(examples),
             input_names=inputs,
             output_names=outputs,
             opset_version=OPSET,
-            dynamic_shapes=({place: torch.export.Dim(name) for place, name in enumerate(free)},),
+            dynamic_shapes=tuple(shapes),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -245,7 +270,7 @@ def check_dimensions(model: onnx.ModelProto, spec: ModelSpec) -> None:
         sizes = {"image": [None, None, None, spec.grid.channels], "latent": [None, None, None, spec.code_dim]}
     else:
         sizes = {"image": [None, *spec.fixed.shape], "latent": [None, spec.code_dim]}
-    sizes["code"] = sizes["latent"]
+    sizes["code"], sizes[QUALITY] = sizes["latent"], [None]
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         actual = [dim.dim_param or dim.dim_value for dim in dims]

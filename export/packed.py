@@ -12,6 +12,7 @@ from torch.nn.functional import pixel_shuffle
 
 from aekit.training.networks.grid import FoldedDecoder, FoldedEncoder
 from aekit.training.networks.layouts import STEM
+from aekit.training.networks.modulation import Branch
 
 
 class PackedEncoder(nn.Module):
@@ -24,11 +25,11 @@ class PackedEncoder(nn.Module):
         assert isinstance(first, nn.Conv2d)
         self.stride = folded.stride
         self.transform = _conv(folded.transform.weight / 255, folded.transform.bias, folded.stride)
-        self.branch = nn.Sequential(_conv(first.weight / 255, first.bias, STEM), *rest)
+        self.branch = Branch(_conv(first.weight / 255, first.bias, STEM), *rest)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, quality: Tensor | None = None) -> Tensor:
         x = repeat_edges(image, self.stride).permute(0, 3, 1, 2).float()
-        out: Tensor = (self.transform(x) + self.branch(x)).permute(0, 2, 3, 1)
+        out: Tensor = (self.transform(x) + self.branch(x, quality)).permute(0, 2, 3, 1)
         return out
 
 
@@ -57,9 +58,9 @@ class PackedDecoder(nn.Module):
         self.transform = _conv(weight, bias.unflatten(0, sides).permute(0, 2, 4, 1, 3).flatten())
         self.branch = folded.branch
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         z = z.permute(0, 3, 1, 2)
-        out: Tensor = pixel_shuffle(self.transform(z), self.cells) + self.branch(z)
+        out: Tensor = pixel_shuffle(self.transform(z), self.cells) + self.branch(z, quality)
         return out
 
 

@@ -66,19 +66,28 @@ def measure_parity(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, g
     return worst
 
 
+def each_quality(codec: Codec, count: int) -> tuple[int, ...] | None:
+    """Return a quality for each of so many images: all of the model's in turn; None for a model without qualities."""
+    spec = codec.spec
+    return tuple(1 + row % spec.qualities for row in range(count)) if spec.has_qualities else None
+
+
 def _parity_of_group(encoder: EncoderGraph, decoder: DecoderGraph, codec: Codec, images: Pixels) -> Parity:
-    latent_t, code_t = encoder(torch.from_numpy(images))
-    image_t = decoder(latent_t).numpy()
+    quality = each_quality(codec, len(images))
+    given = () if quality is None else (torch.tensor(quality),)
+    latent_t, code_t = encoder(torch.from_numpy(images), *given)
+    image_t = decoder(latent_t, *given).numpy()
     span = max(float(latent_t.max() - latent_t.min()), 1.0)
     worst = Parity(0, 0.0, 0, 0, 0.0)
     for batch in BATCHES:
-        latent = torch.from_numpy(codec.encode(images, "float32", batch))
-        code = torch.from_numpy(codec.encode(images, "uint8", batch))
-        image = codec.decode(latent_t.numpy(), batch)
+        latent = torch.from_numpy(codec.encode(images, "float32", batch, quality=quality))
+        code = torch.from_numpy(codec.encode(images, "uint8", batch, quality=quality))
+        image = codec.decode(latent_t.numpy(), batch, quality=quality)
         off = (latent - latent_t).abs()
         # A code may differ if the two latents lie on either side of a border. Rounding never falls as latents rise.
         tie = off.clamp(min=TIE)
-        if bool(((code < encoder.rounding(latent_t - tie)) | (code > encoder.rounding(latent_t + tie))).any()):
+        low, high = (encoder.rounding(moved, *given) for moved in (latent_t - tie, latent_t + tie))
+        if bool(((code < low) | (code > high)).any()):
             raise ParityError("the encoder graph", expected="torch's codes except for ties", found="other codes")
         levels = np.abs(image.astype(np.int16) - image_t.astype(np.int16))
         differing = int((code != code_t).sum()), int(levels.max()), float((levels > 0).mean())
@@ -146,16 +155,17 @@ def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost
 
     Raises ParityError if the variant's results depend on the batch.
     """
-    latent_e, latent_v = exact.encode(images), variant.encode(images)
+    quality = each_quality(exact, len(images))
+    latent_e, latent_v = exact.encode(images, quality=quality), variant.encode(images, quality=quality)
     for batch in BATCHES:
-        if not np.allclose(variant.encode(images, batch_size=batch), latent_v, atol=0.1):
+        if not np.allclose(variant.encode(images, batch_size=batch, quality=quality), latent_v, atol=0.1):
             raise ParityError(
                 f"the variant {variant.bundle.variant}",
                 expected="latents that do not depend on the batch size",
                 found=f"other latents in batches of {batch}",
             )
     errors = [
-        mse(images, decoder.decode(latents))
+        mse(images, decoder.decode(latents, quality=quality))
         for decoder, latents in ((exact, latent_e), (exact, latent_v), (variant, latent_v))
     ]
     span = max(float(np.ptp(latent_e)), 1.0)
@@ -168,8 +178,8 @@ def measure_variant(exact: Codec, variant: Codec, images: Pixels) -> VariantCost
         float(np.abs(latent_v - latent_e).max()) / span,
         psnr_loss(errors[0], errors[2]),
         psnr_loss(errors[0], errors[1]),
-        _speed(*(partial(codec.encode, timed) for codec in alone)),
-        _speed(*(partial(codec.decode, latents) for codec in alone)),
+        _speed(*(partial(codec.encode, timed, quality=each_quality(codec, count)) for codec in alone)),
+        _speed(*(partial(codec.decode, latents, quality=each_quality(codec, count)) for codec in alone)),
         sum(entry["bytes"] for entry in variant.bundle.manifest["files"].values()),
     )
 

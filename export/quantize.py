@@ -8,7 +8,7 @@ fp16   everything in 16 bits, except the code path and operators that need float
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,35 +32,43 @@ _IN_32_BITS = ["Round", "Clip", "Cast", "Resize", "LayerNormalization"]
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     """Calibration inputs of a graph, batch by batch."""
 
-    def __init__(self, name: str, rows: npt.NDArray[np.generic]) -> None:
+    def __init__(self, inputs: dict[str, npt.NDArray[np.generic]]) -> None:
+        rows = next(iter(inputs.values()))
         size = min(_BATCH, max(_BATCH_VALUES // rows[0].size, 1))
-        self._batches = iter([{name: rows[start : start + size]} for start in range(0, len(rows), size)])
+        starts = range(0, len(rows), size)
+        self._batches = iter([{name: part[start : start + size] for name, part in inputs.items()} for start in starts])
 
     def get_next(self) -> dict[str, npt.NDArray[np.generic]] | None:
         return next(self._batches, None)
 
 
-def make_variant(model: onnx.ModelProto, variant: str, inputs: npt.NDArray[np.generic]) -> onnx.ModelProto:
+def make_variant(
+    model: onnx.ModelProto, variant: str, inputs: npt.NDArray[np.generic], quality: Sequence[int] | None = None
+) -> onnx.ModelProto:
     """Return the graph in the precision `variant`, fp16 or int8. `inputs` [n, …], typical inputs, calibrate int8.
+
+    `quality` holds the quality of each input, for a model that has several.
 
     Raises OptionError for another variant.
     """
     own = onnx.ModelProto()  # a copy, because onnxruntime's tools change their input
     own.CopyFrom(model)
     if variant == "int8":
-        return _int8(own, inputs)
+        names = [each.name for each in own.graph.input]
+        more = [] if quality is None else [np.array(quality, np.int64)]
+        return _int8(own, dict(zip(names, [inputs, *more], strict=True)))
     if variant == "fp16":
         return _fp16(own)
     raise OptionError("--variant", expected=" or ".join(VARIANTS), found=repr(variant))
 
 
-def _int8(model: onnx.ModelProto, inputs: npt.NDArray[np.generic]) -> onnx.ModelProto:
+def _int8(model: onnx.ModelProto, inputs: dict[str, npt.NDArray[np.generic]]) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder, _quiet():
         out = Path(folder) / "int8.onnx"
         quantize_static(
             model,
             out,
-            _Calibration(model.graph.input[0].name, inputs),
+            _Calibration(inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_IN_8_BITS,
             nodes_to_exclude=[node.name for node in model.graph.node if _is_transform(node)],
@@ -99,7 +107,7 @@ def _is_transform(node: onnx.NodeProto) -> bool:
 
 def _nodes_in_code_units(model: onnx.ModelProto) -> list[str]:
     """Return the names of the nodes that convert latents to code units or back, and of those that round them."""
-    units, rounded, names = {"units.scale", "units.offset"}, {"latent"}, []
+    units, rounded, names = {"units.scale", "units.offset", "units.size"}, {"latent"}, []
     is_encoder = any(output.name == "latent" for output in model.graph.output)
     for node in model.graph.node:  # in topological order
         if is_encoder and rounded.intersection(node.input):
@@ -107,6 +115,8 @@ def _nodes_in_code_units(model: onnx.ModelProto) -> list[str]:
             names.append(node.name)
         elif units.intersection(node.input):
             names.append(node.name)
+            if node.op_type in ("Gather", "GatherND", "Unsqueeze"):  # of the quality
+                units.update(node.output)
     return names
 
 

@@ -30,13 +30,19 @@ class GridRounding(nn.Module):
     """Round latents [n, h, w, K] in code units to codes 0 to 255."""
 
     keep: Tensor
-    """Least magnitude, in steps, at which each value stays the nearest step: [K · 256], by channel and code."""
+    """Least magnitude, in steps, at which each value stays the nearest step: [K · 256], by channel and code; with
+    qualities [Q · K · 256], by quality first."""
 
     def __init__(self, keep: Tensor) -> None:
-        """`keep` is float32 [K, 256]."""
+        """`keep` is float32 [K, 256], or [Q, K, 256]."""
         super().__init__()
-        self.channels = len(keep)
+        self.channels = keep.shape[-2]
         self.register_buffer("keep", keep.flatten().clone())
+
+    @classmethod
+    def of_qualities(cls, roundings: Sequence["GridRounding"]) -> "GridRounding":
+        """Join the roundings of all qualities, the lowest first."""
+        return cls(torch.stack([each.keep.reshape(each.channels, 256) for each in roundings]))
 
     @classmethod
     def of_dead_zone(cls, channels: int, dead_zone: float) -> "GridRounding":
@@ -55,12 +61,14 @@ class GridRounding(nn.Module):
         keep[:, ZERO] = 0
         return cls(torch.from_numpy(keep.astype(np.float32)))
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """Return codes uint8 of latents in code units, [n, h, w, K]."""
+    def forward(self, latent: Tensor, quality: Tensor | None = None) -> Tensor:
+        """Return codes uint8 of latents in code units, [n, h, w, K], of pictures of these qualities, int64 [n]."""
         steps = latent - ZERO
         # torch and ONNX both round a half to the even neighbour.
         nearest = steps.round().clamp(-ZERO, 255 - ZERO)
         rows = 256 * torch.arange(self.channels, device=latent.device)
+        if quality is not None:
+            rows = rows + (256 * self.channels * (quality - 1))[:, None, None, None]
         keep = self.keep[nearest.to(torch.int64) + ZERO + rows]
         kept = torch.where(steps.abs() < keep, nearest - nearest.sign(), nearest)
         return (kept + ZERO).to(torch.uint8)

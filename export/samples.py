@@ -36,6 +36,8 @@ CROP = 128
 """Longest side in pixels of the crops that calibrate and compare variants of grid codes."""
 CROPS = 64
 """Number of crops."""
+VISITED = 4
+"""Share of the training pictures, 1 / VISITED, whose latents are looked at for each of several qualities."""
 GROUP = 7
 """Number of pictures of one size that are compared with torch."""
 _BATCH, _BATCH_VALUES = 1000, 2**22
@@ -45,8 +47,11 @@ _BATCH, _BATCH_VALUES = 1000, 2**22
 class Samples(Protocol):
     """The images that export looks at."""
 
-    def latents(self, network: Autoencoder) -> Tensor:
-        """Return the network's latents of training images, [m, D]. For grid codes each place is a row."""
+    def latents(self, network: Autoencoder, quality: int | None = None) -> Tensor:
+        """Return the network's latents of training images, [m, D]. For grid codes each place is a row.
+
+        A network of several qualities needs one.
+        """
 
     def few(self) -> Pixels:
         """Return training images uint8 [n, H, W, C] on which the rounding noise of latents is measured."""
@@ -74,7 +79,7 @@ class VectorSamples:
     data: TrainingData
 
     @torch.no_grad()
-    def latents(self, network: Autoencoder) -> Tensor:
+    def latents(self, network: Autoencoder, quality: int | None = None) -> Tensor:
         """Return the latents of all training images."""
         images = self.data.train
         step = min(_BATCH, max(_BATCH_VALUES // images[0].size, 1))
@@ -118,9 +123,11 @@ class GridSamples:
         self.held_out = spread(data.validation, VALIDATION_PIXELS)
 
     @torch.no_grad()
-    def latents(self, network: Autoencoder) -> Tensor:
-        """Return the latents of all places of the training pictures."""
-        return torch.cat([network.encode(to_floats(each[None])).flatten(0, 2) for each in self.train])
+    def latents(self, network: Autoencoder, quality: int | None = None) -> Tensor:
+        """Return the latents of all places of the training pictures; with a quality, of each VISITED-th picture."""
+        pictures = self.train if quality is None else self.train[quality % VISITED :: VISITED] or self.train
+        given = () if quality is None else (torch.tensor([quality]),)
+        return torch.cat([network.encode(to_floats(each[None]), *given).flatten(0, 2) for each in pictures])
 
     def few(self) -> Pixels:
         """Return a few crops: float64 arithmetic is slow."""

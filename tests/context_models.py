@@ -26,7 +26,14 @@ def wide(reach: int) -> tuple[Offset, ...]:
 
 
 def random_model(
-    sizes: Sequence[int], seed: int = 0, scales: int = 5, hidden: int = 6, most: int = 300, *, of_vectors: bool = False
+    sizes: Sequence[int],
+    seed: int = 0,
+    scales: int = 5,
+    hidden: int = 6,
+    most: int = 300,
+    qualities: int = 1,
+    *,
+    of_vectors: bool = False,
 ) -> ContextModel:
     """Return a model of groups of so many channels with random weights of at most `most`.
 
@@ -41,21 +48,21 @@ def random_model(
             lattices, own, window = (Lattice(1, 0, 0),), (), (Offset(0, 0),)
         inputs, outputs = (1 + before) * len(window) + size * len(own), 2 * size
         weights = rng.integers(-most, most + 1, (inputs, hidden + outputs)) // rng.choice([1, 8, 64], (inputs, 1))
-        bias = rng.integers(-(1 << 14), 1 << 14, (len(lattices), hidden + outputs))
+        bias = rng.integers(-(1 << 14), 1 << 14, (qualities * len(lattices), hidden + outputs))
         groups.append(
             GroupNetwork(
                 before, lattices, window, own,
                 weights.astype(np.int16), bias[:, :hidden].astype(np.int32),
                 rng.integers(4, 10, hidden).astype(np.uint8),
                 rng.integers(-most, most + 1, (hidden, outputs)).astype(np.int16), bias[:, hidden:].astype(np.int32),
-                np.repeat([6, 12], size).astype(np.uint8),
+                np.repeat([6, 12], size).astype(np.uint8), qualities,
             )
         )  # fmt: skip
         before += size
     spread = np.exp(np.linspace(-1, 2.5, scales))
     fitted = rng.standard_normal((400, scales, FRACTIONS)) * spread[:, None] + np.arange(FRACTIONS) / FRACTIONS
     tables = FrequencyTables.fit(np.clip(np.rint(128 + fitted), 0, 255).astype(np.uint8).reshape(400, -1))
-    return ContextModel(tuple(rng.permutation(before).tolist()), tuple(groups), tables)
+    return ContextModel(tuple(rng.permutation(before).tolist()), tuple(groups), tables, qualities=qualities)
 
 
 def random_codes(shapes: Sequence[tuple[int, int]], channels: int, seed: int = 0, spread: float = 3.0) -> list[Codes]:

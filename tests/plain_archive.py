@@ -59,8 +59,10 @@ def read_records(stream: bytes, inputs: int, rows: int) -> list[Any]:
     return with_sizes(paths, reasons, sizes)
 
 
-def read_sizes(stream: bytes, inputs: int, rows: int, named: bool) -> tuple[list[tuple[int, int]], list[Any]]:
-    """Version 2: (width, height) of each coded picture, and the records."""
+def read_sizes(
+    stream: bytes, inputs: int, rows: int, named: bool, has_qualities: bool
+) -> tuple[list[tuple[int, int]], list[int], list[Any]]:
+    """Versions 2 and 3: (width, height) of each coded picture, its quality, and the records."""
     data = zlib.decompress(stream, -15)
     widths, data = planes(data, rows, 2)
     heights, data = planes(data, rows, 2)
@@ -68,7 +70,9 @@ def read_sizes(stream: bytes, inputs: int, rows: int, named: bool) -> tuple[list
     for row in range(rows):
         width = (width + widths[row]) % 2**16
         sizes.append((width, (heights[row] + width) % 2**16))
-    records = []
+    qualities, records = [], []
+    if has_qualities:
+        qualities, data = planes(data, rows, 1)
     if named:
         paths, reasons, data = read_paths(data, inputs)
         wider, data = planes(data, rows, 4)
@@ -76,33 +80,45 @@ def read_sizes(stream: bytes, inputs: int, rows: int, named: bool) -> tuple[list
         own = [((sizes[row][0] + wider[row]) % 2**32, (sizes[row][1] + higher[row]) % 2**32) for row in range(rows)]
         records = with_sizes(paths, reasons, own)
     assert data == b""
-    return sizes, records
+    return sizes, qualities, records
 
 
 def read_parts(
-    data: bytes, shapes: list[tuple[int, int]], models: dict[str, Any], coder: int, part_numbers: int
+    data: bytes,
+    shapes: list[tuple[int, int]],
+    qualities: list[int],
+    models: dict[str, Any],
+    coder: int,
+    part_numbers: int,
 ) -> list[Any]:
-    """Version 2: the codes of a block, each h · w lists of K numbers."""
-    channels, held = len(models["tables"]["dimensions"]), 0
+    """Versions 2 and 3: the codes of a block, each h · w lists of K numbers."""
+    channels, held = models["channels"], 0
     parts: list[list[tuple[int, int]]] = []  # a part: the shapes of its codes, or of its band
-    for h, w in shapes:
+    chosen: list[list[int]] = []  # and their qualities
+    for (h, w), quality in zip(shapes, qualities or [0] * len(shapes), strict=True):
         if h * w * channels > part_numbers:
             lines = max(part_numbers // (w * channels), 1)
-            parts += [[(min(lines, h - top), w)] for top in range(0, h, lines)]
+            bands = [[(min(lines, h - top), w)] for top in range(0, h, lines)]
+            parts, chosen = parts + bands, chosen + [[quality]] * len(bands)
             held = part_numbers
         elif held and held + h * w * channels <= part_numbers:
             parts[-1].append((h, w))
+            chosen[-1].append(quality)
             held += h * w * channels
         else:
             parts.append([(h, w)])
+            chosen.append([quality])
             held = h * w * channels
     places: list[list[int]] = []
-    for part in parts:
+    for part, own in zip(parts, chosen, strict=True):
         crc, p = number(data[:4]), number(data[4:8])
         if coder == 0:
-            codes = plain_decode(data[8 : 8 + p], sum(h * w for h, w in part), models["tables"])
+            sets = [quality - 1 for (h, w), quality in zip(part, own, strict=True) for _ in range(h * w)]
+            given = {"sets": sets, "dimensions": channels} if qualities else {}
+            codes = plain_decode(data[8 : 8 + p], sum(h * w for h, w in part), models["tables"], **given)
         else:
-            grids = plain_decode_context(data[8 : 8 + p], part, models["context"], check=2)
+            own = own if qualities else []
+            grids = plain_decode_context(data[8 : 8 + p], part, models["context"], check=2, qualities=own)
             codes = [place for grid in grids for line in grid for place in line]
         assert crc == zlib.crc32(b"".join(map(bytes, codes)))
         places += codes
@@ -121,14 +137,17 @@ def read_archive(
 ) -> tuple[dict[str, Any], list[Any], list[Any]]:
     """The header's JSON, the rows' codes and the inputs' records, of a whole archive; AssertionError for any other.
 
-    The code of a row is a list of numbers, or for version 2 ((width, height), lists of the numbers of each place).
+    The code of a row is a list of numbers, or for version 2 ((width, height), lists of the numbers of each place). For
+    version 3 the quality comes after the size.
     """
     assert data[:8] == bytes.fromhex("89 41 45 4b 0d 0a 1a 0a")
     version = number(data[8:10])
     h = number(data[10:14])
     assert number(data[14 + h : 18 + h]) == zlib.crc32(data[: 14 + h])
     header = json.loads(zlib.decompress(data[14 : 14 + h]))
-    assert version == (2 if "stride" in header["spec"]["geometry"] else 4 if context else 1)
+    spec = header["spec"]
+    of_grids = 3 if "qualities" in spec else 2
+    assert version == (of_grids if "stride" in spec["geometry"] else 4 if context else 1)
     models = [tables, *([context] if context else [])]
     text = "".join(json.dumps(model, sort_keys=True, separators=(",", ":")) for model in models)
     assert header["tables"] == hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -173,13 +192,11 @@ def read_archive(
             coder = body[4]
             assert coder in ((0, 1) if context else (0,))
             r, stride = number(body[5:9]), header["spec"]["geometry"]["stride"]
-            sizes, found = read_sizes(body[9 : 9 + r], inputs, rows, header["named"])
+            sizes, qualities, found = read_sizes(body[9 : 9 + r], inputs, rows, header["named"], version == 3)
             shapes = [(-(-height // stride), -(-width // stride)) for width, height in sizes]
-            codes += zip(
-                sizes,
-                read_parts(body[9 + r :], shapes, {"tables": tables, "context": context}, coder, part_numbers),
-                strict=True,
-            )
+            given = {"tables": tables, "context": context, "channels": spec["code_dim"]}
+            grids = read_parts(body[9 + r :], shapes, qualities, given, coder, part_numbers)
+            codes += zip(sizes, *([qualities] if version == 3 else []), grids, strict=True)
             records += found
             assert header["named"] or inputs == rows
         blocks += (n + 9).to_bytes(4, "little") + body[:4]

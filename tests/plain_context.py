@@ -94,8 +94,14 @@ class PlainReader:
         return self.at + 2 * (self.words - len(self.stack))
 
 
-def plain_decode(data: bytes, shapes: list[tuple[int, int]], model: dict[str, Any], check: int = 4) -> list[Grid]:
-    """Decode a block of codes with so many places each, and a check of `check` bytes."""
+def plain_decode(
+    data: bytes,
+    shapes: list[tuple[int, int]],
+    model: dict[str, Any],
+    check: int = 4,
+    qualities: list[int] | None = None,
+) -> list[Grid]:
+    """Decode a block of codes with so many places each, of these qualities, and a check of `check` bytes."""
     order, tables = model["order"], model["tables"]["dimensions"]
     owners = [
         [(entry["first"] + i, f) for i, f in enumerate(entry["frequencies"]) if f] + [(256, entry["escape"])]
@@ -134,13 +140,13 @@ def plain_decode(data: bytes, shapes: list[tuple[int, int]], model: dict[str, An
                         is_held = (dy, dx) in held
                         inputs.append(values.get((picture, y + dy, x + dx, c), 0) if is_held else 0)
                 width = hidden + outputs
+                row = number + (qualities[picture] - 1) * len(group["lattices"]) if qualities else number
                 sums = [sum(v * weights[i * width + j] for i, v in enumerate(inputs)) for j in range(width)]
                 units = [
-                    min(255, max(0, sums[j] + hidden_bias[number * hidden + j] >> hidden_shift[j]))
-                    for j in range(hidden)
+                    min(255, max(0, sums[j] + hidden_bias[row * hidden + j] >> hidden_shift[j])) for j in range(hidden)
                 ]
                 found = [
-                    sums[hidden + k] + out_bias[number * outputs + k]
+                    sums[hidden + k] + out_bias[row * outputs + k]
                     + sum(v * out_weights[j * outputs + k] for j, v in enumerate(units)) >> out_shift[k]
                     for k in range(outputs)
                 ]  # fmt: skip

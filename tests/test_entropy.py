@@ -20,14 +20,21 @@ from aekit.errors import CodesError, TablesError
 Codes = entropy.U8
 
 
-def plain_decode(data: bytes, n: int, tables: dict[str, Any]) -> list[list[int]]:
-    """ENTROPY.md in Python integers: a state at a time, a symbol at a time, from the JSON form of the tables."""
-    dimensions = [
+def plain_decode(
+    data: bytes, n: int, tables: dict[str, Any], sets: list[int] | None = None, dimensions: int = 0
+) -> list[list[int]]:
+    """ENTROPY.md in Python integers: a state at a time, a symbol at a time, from the JSON form of the tables.
+
+    With several sets of tables for `dimensions` dimensions, `sets` is the set of each code.
+    """
+    owners = [
         [(entry["first"] + i, f) for i, f in enumerate(entry["frequencies"]) if f] + [(256, entry["escape"])]
         for entry in tables["dimensions"]
     ]
-    order = sorted(range(len(dimensions)), key=lambda d: (-max(f for _, f in dimensions[d]), d))
-    size = n * len(dimensions)
+    count, sets = dimensions or len(owners), sets or [0] * n
+    greatest = [sum(max(f for _, f in owner) for owner in owners[d::count]) for d in range(count)]
+    order = sorted(range(count), key=lambda d: (-greatest[d], d))
+    size = n * count
     if size == 0:
         assert data == b""
         return []
@@ -83,11 +90,12 @@ def plain_decode(data: bytes, n: int, tables: dict[str, Any]) -> list[list[int]]
             left -= width
             for i in range(width):
                 slot, start = lanes[i] % 4096, 0
-                owners = iter(dimensions[order[len(symbols) // n]])
-                symbol, f = next(owners)
+                dimension, code = order[len(symbols) // n], len(symbols) % n
+                table = iter(owners[sets[code] * count + dimension])
+                symbol, f = next(table)
                 while slot >= start + f:
                     start += f
-                    symbol, f = next(owners)
+                    symbol, f = next(table)
                 lanes[i] = f * (lanes[i] >> 12) + slot - start
                 symbols.append(symbol)
                 refill(i)
@@ -96,7 +104,7 @@ def plain_decode(data: bytes, n: int, tables: dict[str, Any]) -> list[list[int]]
     values = [next(escapes) if symbol == 256 else symbol for symbol in symbols]
     assert next(escapes, None) is None
     columns = {d: values[i * n : (i + 1) * n] for i, d in enumerate(order)}
-    return [[columns[d][i] for d in range(len(dimensions))] for i in range(n)]
+    return [[columns[d][i] for d in range(count)] for i in range(n)]
 
 
 def latent_like(n: int, dimensions: int, spread: float, seed: int) -> Codes:

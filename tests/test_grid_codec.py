@@ -105,9 +105,9 @@ def test_a_run_holds_pictures_of_one_padded_size_and_not_too_many(
 ) -> None:
     seen, real = [], grid_codec._sessions.run_batch
 
-    def run_batch(role: str, output: str, name: str, rows: np.ndarray, out: np.ndarray) -> None:
+    def run_batch(role: str, output: str, name: str, rows: np.ndarray, out: np.ndarray, *rest: object) -> None:
         seen.append(rows.shape)
-        real(role, output, name, rows, out)
+        real(role, output, name, rows, out, *rest)
 
     monkeypatch.setattr(grid_codec._sessions, "run_batch", run_batch)
     monkeypatch.setattr(grids, "RUN_PIXELS", 3 * 24 * 40)
@@ -173,11 +173,11 @@ def test_runs_at_a_time_are_limited_by_their_pixels(grid_codec: Codec, monkeypat
     codec, lock, now, most = Codec.load(grid_codec.bundle.path, "cpu", 4, parallel_batches=4), Lock(), [], []
     real = codec._sessions.run_batch
 
-    def run_batch(role: str, output: str, name: str, rows: np.ndarray, out: np.ndarray) -> None:
+    def run_batch(role: str, output: str, name: str, rows: np.ndarray, out: np.ndarray, *rest: object) -> None:
         with lock:
             now.append(rows.shape[1] * rows.shape[2])
             most.append(sum(now))
-        real(role, output, name, rows, out)
+        real(role, output, name, rows, out, *rest)
         with lock:
             now.remove(rows.shape[1] * rows.shape[2])
 

@@ -1,12 +1,12 @@
 """aekit compress: images to codes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aekit.cli.options import JobRequest, SourceArgument, job_command
-from aekit.cli.printing import finish, progress_line
+from aekit.cli.options import JobRequest, QualityOption, SourceArgument, job_command
+from aekit.cli.printing import finish, note, progress_line
 from aekit.codes.formats import MESSAGE_SUFFIX, dtype_default, dtype_help, out_help, suffixes
 
 
@@ -33,6 +33,15 @@ def compress(
             "tree of the source.",
         ),
     ] = False,
+    quality: QualityOption = None,
+    most_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--bytes",
+            help="Encode each picture at the best quality whose message has at most this many bytes, and at quality 1 "
+            "if none has; for a model trained with --qualities.",
+        ),
+    ] = None,
 ) -> None:
     """Encode images to a code file, one row per image, in the order of their sorted paths; or each to a message."""
     from aekit import jobs
@@ -45,8 +54,11 @@ def compress(
     codec, images = request.codec(), open_source(source)
     with progress_line(len(images), "encoding") as show:
         options = request.with_progress(show)
+        chosen: dict[str, Any] = {"quality": quality, "most_bytes": most_bytes}
         if messages:
-            summary = jobs.compress_to_messages(images, out, codec, options)
+            summary = jobs.compress_to_messages(images, out, codec, options, **chosen)
         else:
-            summary = jobs.compress(images, out, codec, options, dtype=dtype, append=append)
+            summary = jobs.compress(images, out, codec, options, dtype=dtype, append=append, **chosen)
+    if summary.oversized:
+        note(f"{summary.oversized:,} of the pictures take more than {most_bytes:,} bytes at quality 1, the lowest")
     finish(summary, "message" if messages else "code", request.as_json)

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aekit.cli.options import IMAGES_HELP, JsonOption, ModelOption, OverwriteOption, ProviderOption, ThreadsOption
+from aekit.cli.options import (
+    IMAGES_HELP,
+    JsonOption,
+    ModelOption,
+    OverwriteOption,
+    ProviderOption,
+    QualityOption,
+    ThreadsOption,
+)
 from aekit.cli.printing import emit, note, phase
 from aekit.runs import FOLDER, LATEST, PCA, resolve_run, run_of_model
 
@@ -34,6 +42,7 @@ def evaluate(
             help="Expression that split the training images into groups; needed only without the model's run.",
         ),
     ] = None,
+    quality: QualityOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,
@@ -83,7 +92,8 @@ def evaluate(
     for record in test.skipped:
         note(f"skipped {record.path}: {record.error}")
     is_grid = codec.spec.is_grid
-    report = measure(codec, test, _baseline(resolve_run(run)) if settings and not is_grid else None, phase)
+    pca = _baseline(resolve_run(run)) if settings and not is_grid else None
+    report = measure(codec, test, pca, phase, quality)
     write_report(out, report, overwrite=overwrite)
     emit({**report.figures, "out": str(out)}, [*report_lines(report.figures), f"report and picture: {out}"], as_json)
     if test.skipped:

@@ -7,7 +7,15 @@ import typer
 
 from aekit.cli.extras import need_extra
 from aekit.cli.options import JsonOption, OverwriteOption
-from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, note, phase
+from aekit.cli.printing import (
+    code_in_words,
+    emit,
+    entropy_in_words,
+    kmac_in_words,
+    note,
+    phase,
+    qualities_in_words,
+)
 from aekit.registry import objective_facts
 from aekit.runs import FOLDER, LATEST
 
@@ -73,6 +81,7 @@ def export(
     ]
     if entropy_model := entropy_in_words(manifest.get("entropy")):
         lines.append(f"entropy model: {entropy_model}")
+    lines += qualities_in_words(validation.get("qualities"))
     if work := kmac_in_words(manifest):
         lines.append(work)
     at = "" if out == Path("model") else f" --model {out}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aekit.cli.options import JsonOption
-from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words
+from aekit.cli.printing import code_in_words, emit, entropy_in_words, kmac_in_words, qualities_in_words
 from aekit.codes.formats import MESSAGE_SUFFIX, Description, format_of, names, owner_of
 from aekit.registry import objective_facts
 
@@ -65,9 +65,14 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += code_in_words(bundle.spec)
+    if isinstance(validation := facts.get("validation"), dict):  # its qualities have lines of their own
+        validation = {name: value for name, value in validation.items() if name != "qualities"}
+        told = {**facts, "validation": validation}
+    else:
+        told = facts
     # Told in other lines, or of use to programs.
     hidden = ("spec", "model_id", "variant", "files", "kmac_per_pixel", "rounding", "entropy")
-    shown = {name: value for name, value in facts.items() if name not in hidden}
+    shown = {name: value for name, value in told.items() if name not in hidden}
     lines = [f"  {name.replace('_', ' ')}: {_fact_in_words(name, value)}" for name, value in shown.items()]
     return Description({"path": str(path), **facts}, (first, *_headline(bundle), *_graph_lines(bundle), *lines))
 
@@ -90,6 +95,10 @@ def _graph_lines(bundle: "Bundle") -> tuple[str, ...]:
             lines.append(work)
     if entropy := entropy_in_words(bundle.manifest.get("entropy")):
         lines.append(f"entropy model: {entropy}")
+    validation = bundle.manifest.get("validation")
+    if bundle.spec.has_qualities:
+        lines.append(f"qualities: 1 to {bundle.spec.qualities}; {bundle.spec.default_quality} unless --quality says so")
+        lines += qualities_in_words(validation.get("qualities") if isinstance(validation, dict) else None)
     return tuple(f"  {line}" for line in lines)
 
 

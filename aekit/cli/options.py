@@ -70,6 +70,13 @@ FailuresOption = Annotated[
         help="Stop with an error when more inputs than this are unreadable; the finished work is kept for --resume.",
     ),
 ]
+QualityOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Quality of a model that was trained with --qualities: 1, the fewest bytes, or more.",
+        show_default="the middle one",
+    ),
+]
 OriginalSizeOption = Annotated[
     bool, typer.Option("--original-size", help="Scale each PNG to the size of its original image.")
 ]

@@ -23,16 +23,22 @@ def rate(
     objective: str | None,
     options: dict[str, str] | None,
     purpose: str | None = None,
+    qualities: int | None = None,
 ) -> tuple[str | None, dict[str, str] | None]:
-    """Return the objective and its options, with --lambda `weight` or --bytes `size` added to the options.
+    """Return the objective and its options, with --lambda `weight`, --bytes `size` and --qualities added.
 
-    Raises OptionError if both are given, if one is not positive, or if the objective or the purpose does not have them.
+    Raises OptionError if the first two are both given, if one is not positive, or if the objective or the purpose lacks
+    one.
     """
+    owner = objective_with_option("lambda")
+    if qualities is not None:
+        if objective not in (None, owner):
+            raise OptionError("--qualities", expected=f"--objective {owner}", found=f"--objective {objective}")
+        objective, options = owner, {**(options or {}), "qualities": str(qualities)}
     given = {name: value for name, value in {"lambda": weight, "bytes": size}.items() if value is not None}
     if not given:
         return objective, options
     flags = " and ".join(f"--{name}" for name in given)
-    owner = objective_with_option("lambda")
     if objective not in (None, owner):
         raise OptionError(flags, expected=f"--objective {owner}", found=f"--objective {objective}")
     if objective is None and purpose not in (None, COMPRESSION):

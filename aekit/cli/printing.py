@@ -98,6 +98,8 @@ def finish(summary: "Summary", what: str, as_json: bool) -> None:
         "seconds": round(summary.seconds, 3),
         "provider": summary.provider,
     }
+    if summary.oversized:
+        result["oversized"] = summary.oversized
     holds = f"now {total:,}, " if summary.count_before else ""
     size = f"{summary.bytes:,} bytes, {each:.1f} an image"
     if summary.index is not None:
@@ -150,6 +152,28 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
 
 
+def qualities_in_words(figures: Any) -> list[str]:
+    """Return a line on each quality of a grid model: bits a pixel, error and PSNR; nothing for other values.
+
+    `figures` comes from model.json, which is untrusted.
+    """
+    lines = []
+    for entry in figures if isinstance(figures, list) else []:
+        match entry:
+            case {"quality": int() as quality, "bits_per_pixel": float() as rate, "mse": float() as error}:
+                ratio = f", PSNR {-10 * math.log10(error):.2f} dB" if 0 < error < math.inf else ""
+                lines.append(f"quality {quality}: {rate:.4f} bits a pixel, MSE {error:.5f}{ratio}")
+    return lines
+
+
+def _rate(value: Any) -> str:
+    """Return a rate as text, of the lowest and the highest quality if there are several; "" for other values."""
+    several = value if isinstance(value, list) else [value]
+    if not several or not all(isinstance(each, float) for each in several):
+        return ""
+    return " to ".join(f"{each:.4f}" for each in dict.fromkeys((several[0], several[-1])))
+
+
 def entropy_in_words(figures: Any) -> str:
     """Return which entropy model a model has, and what each takes on held-out pictures; "" for other values.
 
@@ -158,8 +182,7 @@ def entropy_in_words(figures: Any) -> str:
     if not isinstance(figures, dict):
         return ""
     for key, unit in (("bits_per_pixel", "bits a pixel"), ("bytes_per_image", "bytes an image")):
-        sizes = [figures.get(f"{kind}_{key}") for kind in ("static", "context")]
-        static, context = (f"{size:.4f}" if isinstance(size, float) else "" for size in sizes)
+        static, context = (_rate(figures.get(f"{kind}_{key}")) for kind in ("static", "context"))
         if static and context:
             kept = str(figures.get("kept"))[:20]
             return f"{static} {unit} with static tables, {context} with a context model; {kept} kept"

@@ -11,8 +11,9 @@ def report_lines(figures: dict[str, Any]) -> list[str]:
     if figures["pca_mse"] is not None:
         pca = f"MSE {figures['pca_mse']:.5f} {pca}"
     what = f"PCA of {figures['pca_code_dim'] or figures['code_dim']} numbers"
+    quality = f", at quality {figures['quality']}" if figures.get("quality") else ""
     return [
-        f"{counted(figures['images'], 'image')}: {figures['test_images']}",
+        f"{counted(figures['images'], 'image')}: {figures['test_images']}{quality}",
         f"MSE {figures['mse']:.5f}, PSNR {figures['psnr']:.2f} dB from codes of {_stored(figures)}; the pixels are "
         f"{figures['raw_bytes_per_image']:,.0f} bytes",
         f"{what}: {pca}",

@@ -106,6 +106,14 @@ def train(
         float | None,
         typer.Option("--bytes", help="Train for codes of this many bytes on average; training finds the --lambda."),
     ] = None,
+    qualities: Annotated[
+        int | None,
+        typer.Option(
+            help="Train one model for this many qualities; the network is grid. --lambda is the price of error in the "
+            "middle; it is a fifth of that at quality 1, the fewest bytes, and 5 times that at the highest.",
+            show_default="1",
+        ),
+    ] = None,
     code_dim: Annotated[
         int | None,
         typer.Option(help="Numbers in a vector code.", show_default="32; with --bytes, 3 for each byte"),
@@ -185,7 +193,7 @@ def train(
     from aekit.training import session
     from aekit.training.trainer import Interrupted
 
-    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option), purpose)
+    objective, options = parse.rate(lambda_, size_bytes, objective, parse.options(option), purpose, qualities)
     given: dict[str, Any] = {
         "purpose": purpose,
         "preset": preset,

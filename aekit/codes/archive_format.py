@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from aekit.codes.archive import Archive, ArchiveWriter, staged_archive
 from aekit.codes.formats import Description
@@ -52,6 +53,7 @@ def describe(path: Path) -> Description:
         parts["container"] = size - sum(parts.values())
         blocks, spec = len(archive.places), header.spec
         sizes = Counter(archive.sizes()) if spec.is_grid else Counter[tuple[int, int]]()
+        qualities = sorted(Counter(archive.qualities()).items())
     shares = ", ".join(f"{name} {count / max(images, 1):.2f}" for name, count in parts.items())
     lines = [
         f"{path}: {images:,} {'code' if images == 1 else 'codes'} of {spec.code_dim:,} uint8 numbers"
@@ -62,11 +64,15 @@ def describe(path: Path) -> Description:
         f"{failed:,} more {'input' if failed == 1 else 'inputs'} could not be read"
         + ("" if header.named else "; the images have no paths"),
     ]
-    counts = {"images": images, "failed": failed, "blocks": blocks, "bytes": size}
+    counts: dict[str, Any] = {"images": images, "failed": failed, "blocks": blocks, "bytes": size}
     if sizes:
         pixels = sum(height * width * count for (height, width), count in sizes.items())
         counts |= {"pixels": pixels}
         lines.append(f"  {_in_words(sizes)}; {pixels:,} pixels, {8 * size / pixels:.4f} bits a pixel")
+    if qualities:
+        counts |= {"qualities": dict(qualities)}
+        several = ", ".join(f"{count:,} at {quality}" for quality, count in qualities)
+        lines.append(f"  qualities (1 to {spec.qualities}): {several}")
     return Description({"path": str(path), **asdict(header), **counts, **parts}, tuple(lines))
 
 

@@ -67,6 +67,8 @@ class CodeFormat:
     """Whether the codes can be read without their index, by --no-index."""
     salvages: bool = False
     """Whether --salvage can read what is whole of a damaged file."""
+    states_quality: bool = False
+    """Whether it stores the quality of each picture, for models that have several."""
     keeps_links: bool = False
     """Whether a symbolic link at --out stays a link, and the file it names is written."""
 
@@ -110,6 +112,7 @@ FORMATS = (
         dtypes=("uint8",),
         appends=True,
         salvages=True,
+        states_quality=True,
         keeps_links=True,
     ),
 )

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from aekit.codes.context.coder import decode as decode_in_context
 from aekit.codes.context.coder import encode as encode_in_context
 from aekit.codes.context.model import ContextModel
-from aekit.codes.entropy import FrequencyTables, decode, encode
+from aekit.codes.entropy import FrequencyTables, Sets, decode, encode
 from aekit.codes.tables import ModelTables
 from aekit.errors import CodesError
+from aekit.model.grids import GridCodes, Qualities
 
 U8 = npt.NDArray[np.uint8]
 
@@ -37,11 +38,14 @@ class GridCoder(Protocol):
         """The number, 0 to 255, that blocks name the coder by."""
         ...
 
-    def encode(self, grids: Sequence[U8]) -> bytes:
-        """Return grids uint8 [h, w, K], at least one, as bytes."""
+    def encode(self, grids: Sequence[U8], qualities: Qualities = ()) -> bytes:
+        """Return grids uint8 [h, w, K], at least one, as bytes.
+
+        `qualities` holds the quality of each grid, for a model that has qualities.
+        """
         ...
 
-    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]]) -> list[U8]:
+    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]], qualities: Qualities = ()) -> list[U8]:
         """Return grids of the shapes (h, w) from the bytes of `encode`. Raises CodesError for other bytes."""
         ...
 
@@ -54,16 +58,28 @@ class StaticCoder:
     def __init__(self, tables: FrequencyTables) -> None:
         self._tables = tables
 
-    def encode(self, grids: Sequence[U8]) -> bytes:
+    def encode(self, grids: Sequence[U8], qualities: Qualities = ()) -> bytes:
         """Return grids uint8 [h, w, K] as bytes, as one rANS stream of all their places."""
-        return encode(np.concatenate([grid.reshape(-1, grid.shape[2]) for grid in grids]), self._tables)
+        places = [grid.shape[0] * grid.shape[1] for grid in grids]
+        rows = np.concatenate([grid.reshape(-1, grid.shape[2]) for grid in grids])
+        return encode(rows, self._tables, _sets(qualities, places))
 
-    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]]) -> list[U8]:
+    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]], qualities: Qualities = ()) -> list[U8]:
         """Return grids of the shapes (h, w). Raises CodesError for bytes that `encode` can't have written."""
         places = [height * width for height, width in shapes]
-        rows = decode(data, sum(places), self._tables)
+        rows = decode(data, sum(places), self._tables, _sets(qualities, places))
         cut = np.split(rows, np.cumsum(places[:-1], dtype=np.int64))
         return [part.reshape(*shape, -1) for part, shape in zip(cut, shapes, strict=True)]
+
+
+def sets_of(codes: GridCodes) -> Sets:
+    """Return the set of frequency tables of each place of these codes; None for a model without qualities."""
+    return _sets(codes.qualities, [code.shape[0] * code.shape[1] for code in codes.codes])
+
+
+def _sets(qualities: Qualities, places: Sequence[int]) -> Sets:
+    """Return the set of tables of each place, of grids of so many places each; None for a model without qualities."""
+    return np.repeat(np.array(qualities, np.int64) - 1, places) if qualities else None
 
 
 class ContextCoder:
@@ -74,13 +90,13 @@ class ContextCoder:
     def __init__(self, model: ContextModel) -> None:
         self._model = model
 
-    def encode(self, grids: Sequence[U8]) -> bytes:
+    def encode(self, grids: Sequence[U8], qualities: Qualities = ()) -> bytes:
         """Return grids uint8 [h, w, K] as bytes, as one rANS stream of all their places."""
-        return encode_in_context(grids, self._model, _CHECK)
+        return encode_in_context(grids, self._model, _CHECK, qualities)
 
-    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]]) -> list[U8]:
+    def decode(self, data: bytes, shapes: Sequence[tuple[int, int]], qualities: Qualities = ()) -> list[U8]:
         """Return grids of the shapes (h, w). Raises CodesError for bytes that `encode` can't have written."""
-        return decode_in_context(data, shapes, self._model, _CHECK)
+        return decode_in_context(data, shapes, self._model, _CHECK, qualities)
 
 
 class GridCoders:

@@ -17,6 +17,7 @@ import numpy as np
 
 from aekit.codes.formats import MESSAGE_SUFFIX, Description
 from aekit.codes.messages import Messages, read_head
+from aekit.cores import cores
 from aekit.errors import AekitError, CodesError, SourceError
 from aekit.files import read_regular
 from aekit.images.folder_writer import FilesWritten, Piece, write_each
@@ -28,7 +29,7 @@ from aekit.images.sources import FileTree
 from aekit.model.bundle import MANIFEST
 from aekit.model.codec import Codec, Codes
 from aekit.model.grids import GridCodes
-from aekit.workers import HERE, Plan, cores, pool, worth
+from aekit.workers import HERE, Plan, pool, worth
 
 MAX_MESSAGE_BYTES = 2**24
 """Largest message file accepted, in bytes. A message has at most 4 million numbers."""

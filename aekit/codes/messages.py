@@ -1,9 +1,10 @@
 """Messages: the code of one image as bytes that stand alone, for devices that send images one at a time.
 
-    kind │ model │ size of the picture │ codes, entropy-coded │ check
+    kind │ model │ quality │ size of the picture │ codes, entropy-coded │ check
 
     kind    1 byte: version, entropy coder, and whether a side of the picture is 4,096 pixels or more
     model   2 bytes of the digest of the model's identity and entropy models
+    quality 1 byte, for a model of several qualities; else absent
     size    3 bytes, or 4 for large pictures: width and height in 12 or 16 bits each; absent for vector codes
     check   2 bytes of the CRC-32 of everything before the codes, and of all numbers
 
@@ -18,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from aekit.codes.archive.parts import Part, parts_of
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import CONTEXT, STATIC, GridCoders
 from aekit.codes.tables import read_tables
@@ -77,16 +79,16 @@ class Messages:
         """Open the model folder `path`. Raises BundleError or SpecError as Codec.load does."""
         return cls(Codec.load(path))
 
-    def pack(self, image: Pixels) -> bytes:
-        """Encode an image uint8 [H, W, C] to a message.
+    def pack(self, image: Pixels, *, quality: int | None = None) -> bytes:
+        """Encode an image uint8 [H, W, C] to a message, at this quality if the model has several.
 
         Raises ShapeError if the image does not fit the model, or is too large for a message (an archive takes it).
-        BundleError and ProviderError are as in Codec.encode.
+        BundleError, OptionError and ProviderError are as in Codec.encode.
         """
         image = np.asarray(image)
         if not self._codec.spec.is_grid:
-            return self.pack_code(self._codec.encode(image[None], "uint8")[0])
-        return self.pack_code(self._codec.encode([image], "uint8"))
+            return self.pack_code(self._codec.encode(image[None], "uint8", quality=quality)[0])
+        return self.pack_code(self._codec.encode([image], "uint8", quality=quality))
 
     def pack_code(self, code: U8 | GridCodes) -> bytes:
         """Return the message of a code: uint8 [D], or GridCodes of one picture, uint8 too.
@@ -106,8 +108,18 @@ class Messages:
         size = (
             (width << 16 | height).to_bytes(4, "little") if is_large else (width << 12 | height).to_bytes(3, "little")
         )
-        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self.mark + size
-        return head + coder.encode([codes[0]]) + _check(head, codes[0])
+        head = bytes([_VERSION << 4 | is_large * _LARGE | coder.mode]) + self.mark + bytes(codes.qualities) + size
+        return head + coder.encode([codes[0]], codes.qualities) + _check(head, codes[0])
+
+    def size(self, codes: GridCodes) -> int:
+        """Return the bytes of the message of one picture, all in, from its code.
+
+        The code may be too large for a message. It is then coded in parts, as an archive codes it.
+        """
+        code, quality = codes.codes[0], codes.qualities
+        parts = parts_of([(code.shape[0], code.shape[1])], code.shape[2]) if code.size > MAX_SYMBOLS else [Part(0, 1)]
+        coded = sum(len(self._coders.best.encode(part.grids([code]), quality)) for part in parts)
+        return 1 + _MODEL + len(quality) + (4 if max(codes.sizes[0]) >= _SMALL_SIDE else 3) + coded + _CHECK
 
     def unpack(self, message: bytes) -> Pixels:
         """Decode a message to an image uint8 [H, W, C].
@@ -138,16 +150,20 @@ class Messages:
             _verify(head, grid, check)
             flat: U8 = grid[0, 0]
             return flat
-        large, mode = bool(head[0] & _LARGE), head[0] & (_LARGE - 1)
+        large, mode, qualities = bool(head[0] & _LARGE), head[0] & (_LARGE - 1), tuple[int, ...]()
+        if self._codec.spec.has_qualities:
+            head, body, qualities = head + body[:1], body[1:], tuple(body[:1])
+            if not qualities or not 1 <= qualities[0] <= self._codec.spec.qualities:
+                raise CodesError(where, expected="a quality of the model", found=str(list(qualities)))
         size = body[: 4 if large else 3]
         bits, head, body = (16 if large else 12), head + size, body[len(size) :]
         width, height = int.from_bytes(size, "little") >> bits, int.from_bytes(size, "little") & (1 << bits) - 1
         shape = self._codec.spec.grid.code_shape(height, width)
         if not (height and width) or shape[0] * shape[1] * self._codec.spec.code_dim > MAX_SYMBOLS:
             raise CodesError(where, expected="the size of a picture", found=f"{width}x{height} pixels")
-        (code,) = self._coders.of_mode(mode, where).decode(body, [shape])
+        (code,) = self._coders.of_mode(mode, where).decode(body, [shape], qualities)
         _verify(head, code, check)
-        return GridCodes((code,), ((height, width),))
+        return GridCodes((code,), ((height, width),), qualities)
 
 
 def _check(head: bytes, code: U8) -> bytes:

@@ -53,12 +53,13 @@ def read_tables(bundle: Bundle) -> ModelTables:
         raise BundleError(where, expected="frequency tables, which an archive needs", found="none", fix=fix)
     try:
         # A few KB can unpack to gigabytes, so the model's own code size bounds what is unpacked and parsed.
-        data = _unpacked(bundle.manifest["tables"], 256 + code_dim * _DIMENSION_BYTES)
-        values = parse_json(data, TablesError, "the tables", most_values=16 + code_dim * _DIMENSION_VALUES)
+        most = code_dim * bundle.spec.qualities
+        data = _unpacked(bundle.manifest["tables"], 256 + most * _DIMENSION_BYTES)
+        values = parse_json(data, TablesError, "the tables", most_values=16 + most * _DIMENSION_VALUES)
         count = len(values["dimensions"])
-        if count != code_dim:
-            raise BundleError(where, expected=f"tables of {code_dim} dimensions", found=f"{count}")
-        tables = FrequencyTables.from_dict(values)
+        if count != most:
+            raise BundleError(where, expected=f"tables of {most} dimensions", found=f"{count}")
+        tables = FrequencyTables.from_dict(values, bundle.spec.qualities)
     except BundleError:
         raise
     except (KeyError, TypeError, ValueError, binascii.Error, zlib.error, TablesError) as error:
@@ -84,7 +85,7 @@ def _read_context(bundle: Bundle, digest: Any) -> "ContextModel":
         values = parse_json(data, TablesError, "the context model", most_values=_CONTEXT_VALUES)
         if not isinstance(values, dict):
             raise TablesError("a context model must be a JSON object")
-        model = ContextModel.from_dict(values)
+        model = ContextModel.from_dict(values, bundle.spec.qualities)
     except (KeyError, TypeError, ValueError, binascii.Error, zlib.error, TablesError) as error:
         raise BundleError(where, expected="a packed context model", found=reason(error)) from error
     if model.channels != bundle.spec.code_dim:

@@ -17,9 +17,15 @@ HEADER_NOTE = "a file of one gray pixel at the same setting counts as the header
 
 
 def compare(
-    codec: Codec, images: Pixels | list[Pixels], archive: ArchiveSize | None, say: Callable[[str], None]
+    codec: Codec,
+    images: Pixels | list[Pixels],
+    archive: ArchiveSize | None,
+    say: Callable[[str], None],
+    quality: int | None = None,
 ) -> dict[str, Any]:
     """Compare a model with codecs at the error of its uint8 codes, on some of the images. Returns JSON-ready values.
+
+    `quality` is as in Codec.encode.
 
     - `images`: how many images were compared; `middle`: longest side of the part of each that was, or null for whole
       images; `mse`: the model's error on them, the mean over pictures.
@@ -33,7 +39,7 @@ def compare(
     """
     chosen = sample(images)
     say(f"image codecs on {len(chosen.pictures)} of the images")
-    ours, error = _ours(codec, chosen, archive)
+    ours, error = _ours(codec, chosen, archive, quality)
     peers = find_peers(chosen.pictures, error)
     return {
         "images": len(chosen.pictures),
@@ -47,10 +53,12 @@ def compare(
     }
 
 
-def _ours(codec: Codec, chosen: Sample, archive: ArchiveSize | None) -> tuple[dict[str, float] | None, float]:
+def _ours(
+    codec: Codec, chosen: Sample, archive: ArchiveSize | None, quality: int | None
+) -> tuple[dict[str, float] | None, float]:
     """Return the model's bytes an image, and the error of its uint8 codes."""
     pictures = chosen.pictures if codec.spec.is_grid else np.stack(chosen.pictures)
-    codes = codec.encode(pictures, "uint8")
+    codes = codec.encode(pictures, "uint8", quality=quality)
     error = mean_mse(chosen.pictures, list(codec.decode(codes)))
     if archive is None:
         return None, error

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from aekit.codes.archive.container import inputs_per_block
+from aekit.codes.entropy import Sets
+from aekit.codes.grid_coders import sets_of
 from aekit.codes.tables import read_tables
 from aekit.errors import SourceError
 from aekit.evaluation.archive_size import Stored, archive_size, has_tables
@@ -47,9 +49,13 @@ class Report:
 
 
 def evaluate(
-    codec: Codec, test: TestImages, pca: Pca | None = None, say: Callable[[str], None] = lambda _: None
+    codec: Codec,
+    test: TestImages,
+    pca: Pca | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    quality: int | None = None,
 ) -> Report:
-    """Measure a model. `say` is told in words what begins.
+    """Measure a model. `say` is told in words what begins. `quality` is as in Codec.encode.
 
     `pca` has the principal components of the training images, [code_dim, pixels]. None means that they are not
     available; then the figure in model.json is used.
@@ -62,6 +68,7 @@ def evaluate(
 
     Raises:
         SourceError: there are no images, or `pca` has another number of pixels.
+        OptionError: the model lacks the quality.
         BundleError: a graph or a table of the model is missing or damaged.
         ProviderError: a graph can't be run.
         OutputError: no temporary file can be written.
@@ -75,7 +82,7 @@ def evaluate(
     say(f"{count:,} images through the model")
     rounded = stores_rounded_codes(spec)
     shown = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
-    run = _run(codec, test.images, set(shown), "uint8" if rounded else "float32")
+    run = _run(codec, test.images, set(shown), "uint8" if rounded else "float32", quality)
     float_mse, uint8_mse = run.float_mse, run.uint8_mse
     headline = uint8_mse if rounded else float_mse
     values = run.values / count
@@ -109,7 +116,8 @@ def evaluate(
         "entropy_bytes_per_image": archive and _entropy(codec.bundle, run.codes) / 8 / count,
         "entropy_model": archive and ("context" if read_tables(codec.bundle).context else "tables"),
         "raw_bytes_per_image": sum(image.size for image in test.images) / count,
-        "codecs": compare(codec, test.images, archive, say),
+        "codecs": compare(codec, test.images, archive, say, quality),
+        "quality": (quality or spec.default_quality) if spec.has_qualities else None,
         "model_bytes": sum(len(codec.bundle.graph(role)) for role in ("encoder", "decoder")),
         "model_id": codec.model_id,
         "provider": codec.provider("encoder"),
@@ -138,13 +146,13 @@ class _Run:
     """Some of the reconstructions, from the codes that the model is meant to store."""
 
 
-def _run(codec: Codec, images: Pixels | list[Pixels], shown: set[int], dtype: str) -> _Run:
+def _run(codec: Codec, images: Pixels | list[Pixels], shown: set[int], dtype: str, quality: int | None) -> _Run:
     parts: list[Any] = []
     kept, errors = list[Pixels](), {"float32": 0.0, "uint8": 0.0}
     for start, stop in _blocks(images):
         block: Any = images[start:stop]
         for each in errors:
-            codes = codec.encode(block, each)
+            codes = codec.encode(block, each, quality=quality)
             back = codec.decode(codes)
             errors[each] += mean_mse(block, back) * len(block)
             if each == "uint8":
@@ -169,14 +177,14 @@ def _blocks(images: Pixels | list[Pixels]) -> Iterator[tuple[int, int]]:
 
 def _entropy(bundle: Bundle, codes: Stored) -> float:
     """Return the entropy of codes under the model's tables, in bits. A context model can do with less."""
-    rows = codes.rows() if isinstance(codes, GridCodes) else codes
-    tables = read_tables(bundle).tables
-    return float(sum(tables.entropy_bits(part) for part in _parts(rows, inputs_per_block(bundle.spec.code_dim))))
-
-
-def _parts(rows: Any, step: int) -> Iterator[Any]:
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]
+    rows: Any = codes
+    step, tables = inputs_per_block(bundle.spec.code_dim), read_tables(bundle).tables
+    sets: Sets = None
+    if isinstance(codes, GridCodes):
+        rows, sets = codes.rows(), sets_of(codes)
+    starts = range(0, len(rows), step)
+    parts = ((rows[start : start + step], None if sets is None else sets[start : start + step]) for start in starts)
+    return float(sum(tables.entropy_bits(*part) for part in parts))
 
 
 def _pca_figures(bundle: Bundle, test: TestImages, pca: Pca | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from aekit.images.states import state_of, state_of_files
 from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
+from aekit.jobs.qualities import Encoding
 from aekit.model.codec import Codec
 from aekit.outputs.journal import Journal
 from aekit.outputs.places import settled
@@ -59,12 +60,17 @@ def compress(
     *,
     dtype: str | None = None,
     append: bool = False,
+    quality: int | None = None,
+    most_bytes: int | None = None,
 ) -> Summary:
     """Encode every image of `source` into the code file `out`, whose suffix names its format (aekit.codes.formats).
 
     `dtype` is the type of the stored numbers. By default it is the default of the format, or uint8 for a model of the
     objective `rate` where the format allows it. `append` adds to the archive at `out`, if there is one; images whose
     paths the archive contains are left as they are.
+
+    A model of several qualities encodes at `quality`, or, with `most_bytes`, each picture at the best quality at which
+    its message has at most so many bytes; see aekit.jobs.qualities.
 
     Where workers are processes, and the codec has run before, the processes are spawned. A script then keeps its own
     work below `if __name__ == "__main__"`, as Python's multiprocessing requires.
@@ -86,10 +92,14 @@ def compress(
     # Latents of such an objective hold more than its training paid for, so they are stored rounded.
     is_rounded = objective_facts(codec.spec.objective).stores_uint8_only
     stored_as = kind.dtype(dtype, "uint8" if is_rounded else kind.dtypes[0])
+    encoding = Encoding(codec, stored_as, options.batch_size, quality, most_bytes)
+    if codec.spec.has_qualities and not kind.states_quality:
+        expected = f"a name that ends in {suffixes('states_quality')}: the model has several qualities"
+        raise OptionError(f"--out {out}", expected=expected)
     check_apart_from(source, kind.files(out), codec.bundle.path, pictures=False)
     job, output = Job("compress", codec, out, options), _CodesOutput(kind, out)
     state = _content_of(source) if append and isinstance(source, ArraySource) else state_of(source)
-    facts = {"the source": state, "--dtype": stored_as, "--append": append}
+    facts = {"the source": state, "--dtype": stored_as, "--append": append, **encoding.facts}
     overwrite = options.overwrite or append
     with job.journal(output, facts, replace=overwrite, once="the source" if append else "") as journal:
         if append and journal.finished.are_in_place(*output.files):
@@ -105,13 +115,14 @@ def compress(
             with reading(fresh, codec.spec.geometry, images_per_block, options.workers, first, opening) as blocks:
                 job.agree_on_provider(journal, "encoder")
                 for block, step in failures.checked(blocks):
-                    writer.add(codec.encode(block.images, stored_as, options.batch_size), block.records)
+                    writer.add(encoding(block.images), block.records)
                     journal.mark(step, writer.written(step.inputs, sync=journal.due()))
                     options.progress(step.inputs)
             failures.check_any(writer.count)
     present, before = len(source) - len(fresh), writer.count_before
     size = out.stat().st_size
     done = job.summary(writer.count - before, size, failures.records, present=present, count_before=before)
+    done = replace(done, oversized=encoding.oversized)
     index = next(iter(kind.files(out)[1:]), None)
     return done if index is None else replace(done, index=index, index_bytes=index.stat().st_size)
 

@@ -52,6 +52,8 @@ class Summary:
     """File beside the codes that holds their paths, if the format has one."""
     index_bytes: int = 0
     """Size of this file."""
+    oversized: int = 0
+    """Pictures of this job, since it was last started, that take more bytes than asked for even at quality 1."""
 
 
 class Output(Protocol):

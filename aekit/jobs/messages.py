@@ -26,12 +26,23 @@ from aekit.jobs.failures import FailureLog
 from aekit.jobs.job import DEFAULTS, Job, Summary
 from aekit.jobs.options import JobOptions
 from aekit.jobs.pictures import FilesOutput, picture_batches, pictures_to_write, writing_pictures
+from aekit.jobs.qualities import Encoding
 from aekit.model.codec import Codec
 from aekit.outputs.marks import Step
 
 
-def compress_to_messages(source: Source, out: Path, codec: Codec, options: JobOptions = DEFAULTS) -> Summary:
+def compress_to_messages(
+    source: Source,
+    out: Path,
+    codec: Codec,
+    options: JobOptions = DEFAULTS,
+    *,
+    quality: int | None = None,
+    most_bytes: int | None = None,
+) -> Summary:
     """Encode every image of `source` to a message: a file NAME.aem in the folder `out`, in the source's folder tree.
+
+    `quality` and `most_bytes` are as in `compress`.
 
     Images whose code is too large for a message are listed like unreadable ones. Resuming is as in `compress`.
 
@@ -41,12 +52,14 @@ def compress_to_messages(source: Source, out: Path, codec: Codec, options: JobOp
         raise OptionError(f"--out {out}", expected="the name of a folder for messages", found="the name of a file")
     check_apart_from(source, out, codec.bundle.path, pictures=False)
     messages, output = Messages(codec), FilesOutput(PictureOutput(out, is_array=False))
+    encoding = Encoding(codec, "uint8", options.batch_size, quality, most_bytes)
+    facts = {"the source": state_of(source), **encoding.facts}
     names = numbered(len(source), MESSAGE_SUFFIX) if source.paths is None else png_paths(source.paths, MESSAGE_SUFFIX)
     job, write = Job("compress --messages", codec, out, options), partial(write_messages, messages)
     marker = {"made_by": f"aekit {__version__} compress", "model_id": codec.model_id, "messages": messages.mark.hex()}
     seconds, workers = seconds_of(len(source), codec), options.workers
     with (
-        job.journal(output, {"the source": state_of(source)}, replace=options.overwrite) as journal,
+        job.journal(output, facts, replace=options.overwrite) as journal,
         staged_files(out, write, seconds, names, marker, journal, workers, overwrite=options.overwrite) as writer,
     ):
         failures = FailureLog(source, options, journal.marks)
@@ -55,9 +68,9 @@ def compress_to_messages(source: Source, out: Path, codec: Codec, options: JobOp
         with reading(source, codec.spec.geometry, images_per_block, workers, first, opening) as blocks:
             job.agree_on_provider(journal, "encoder")
             small = ((done, _without_large(block, codec)) for done, block in blocks)
-            writer.write(_encoded(failures.checked(small), codec, names, first, options))
+            writer.write(_encoded(failures.checked(small), encoding, names, first, options))
         failures.check_any(writer.count)
-    return job.summary(writer.count, writer.bytes, failures.records)
+    return replace(job.summary(writer.count, writer.bytes, failures.records), oversized=encoding.oversized)
 
 
 def reconstruct_messages(
@@ -117,12 +130,12 @@ def _without_large(block: ImageBlock, codec: Codec) -> ImageBlock:
 
 
 def _encoded(
-    blocks: Iterator[tuple[ImageBlock, Step]], codec: Codec, names: Sequence[str], first: int, options: JobOptions
+    blocks: Iterator[tuple[ImageBlock, Step]], encoding: Encoding, names: Sequence[str], first: int, options: JobOptions
 ) -> Iterator[Batch]:
     """Yield the codes of each block, from input `first` on, with the path of each message."""
     done = first
     for block, step in blocks:
-        codes = codec.encode(list(block.images) if codec.spec.is_grid else block.images, "uint8", options.batch_size)
+        codes = encoding(block.images)
         inputs = block.records or [Record("")] * len(codes)
         paths = [name for record, name in zip(inputs, names[done : step.inputs], strict=True) if not record.error]
         yield Batch(codes, [Record(path) for path in paths], step)

@@ -7,6 +7,8 @@ A model of grid codes takes pictures of any height and width, and its codes are 
 sizes as a list; their codes are a GridCodes.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, overload
@@ -23,6 +25,9 @@ from aekit.spec import ModelSpec
 
 Codes = npt.NDArray[Any]
 """Array of codes, [n, code_dim], or [n, h, w, code_dim] for a model of grid codes, with a dtype in DTYPES."""
+
+Quality = int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
+"""The quality of all pictures, one for each, or None; see `Codec.encode`."""
 
 DTYPES = ("float32", "float16", "uint8")
 """Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
@@ -124,13 +129,25 @@ class Codec:
         return self._sessions.session(role).provider
 
     @overload
-    def encode(self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE) -> Codes: ...
+    def encode(
+        self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Codes: ...
     @overload
     def encode(
-        self, images: list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
+        self,
+        images: list[Pixels],
+        dtype: npt.DTypeLike = "float32",
+        batch_size: int = BATCH_SIZE,
+        *,
+        quality: Quality = None,
     ) -> GridCodes: ...
     def encode(
-        self, images: Pixels | list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
+        self,
+        images: Pixels | list[Pixels],
+        dtype: npt.DTypeLike = "float32",
+        batch_size: int = BATCH_SIZE,
+        *,
+        quality: Quality = None,
     ) -> Codes | GridCodes:
         """Encode images to codes of `dtype`.
 
@@ -142,12 +159,15 @@ class Codec:
             dtype: float32 or float16 for latents in code units; uint8 for latents rounded and clipped to 0..255. A name
                 or numpy's type.
             batch_size: images that the graph is given at a time.
+            quality: for a model that has qualities, the quality of all pictures, or one for each: 1, the fewest bits,
+                to spec.qualities. None means spec.default_quality.
 
-        Returns codes [n, code_dim]; for a model of grid codes [n, h, w, code_dim], or a GridCodes for a list.
+        Returns codes [n, code_dim]; for a model of grid codes [n, h, w, code_dim], or a GridCodes for a list. Only a
+        GridCodes says at which quality each picture was encoded.
 
         Raises:
             ShapeError: the images do not fit the model.
-            OptionError: `dtype` is not one of DTYPES, or `batch_size` is below 1.
+            OptionError: `dtype` is not one of DTYPES, `batch_size` is below 1, or the model lacks a quality.
             BundleError: encoder.onnx is missing, damaged or from another model, or computes NaN.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
@@ -157,26 +177,32 @@ class Codec:
         if self.spec.is_grid:
             pictures = self._checked_pictures(images)
             runs = self._runs("encoder", output, "image", batch_size)
-            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs)
+            qualities = self._qualities(quality, len(pictures))
+            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs, qualities)
             return codes if isinstance(images, list | tuple) else self._stacked(codes, np.shape(images), dtype)
         checked = self._checked_images(images)
+        self._qualities(quality, len(checked))
         out = np.empty((len(checked), self.spec.code_dim), dtype)
         self._sessions.run("encoder", output, "image", checked, out, batch_size)
         return out
 
     @overload
-    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE) -> Pixels: ...
+    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> Pixels: ...
     @overload
-    def decode(self, codes: GridCodes, batch_size: int = BATCH_SIZE) -> list[Pixels]: ...
-    def decode(self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE) -> Pixels | list[Pixels]:
+    def decode(self, codes: GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> list[Pixels]: ...
+    def decode(
+        self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Pixels | list[Pixels]:
         """Decode codes [n, code_dim], uint8 or floating point, to images uint8 [n, height, width, channels].
 
         A model of grid codes takes [n, h, w, code_dim] and returns whole blocks, [n, h · stride, w · stride, channels].
         It also takes a GridCodes, and returns a list of pictures of its sizes, uint8 [height, width, channels].
 
+        A model that has qualities needs the `quality` of an array, as given to `encode`. A GridCodes has its own.
+
         Raises:
             ShapeError: the codes do not fit the model, or hold NaN, infinity or numbers beyond float32.
-            OptionError: `batch_size` is below 1.
+            OptionError: `batch_size` is below 1, or a quality is missing or not the model's.
             BundleError: decoder.onnx is missing, damaged or from another model.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
@@ -185,6 +211,12 @@ class Codec:
             grids = codes if isinstance(codes, GridCodes) else self._whole_blocks(np.asarray(codes))
             for code in grids.codes:
                 self._check_code(code)
+            if not grids.qualities:
+                if self.spec.has_qualities and quality is None and grids.codes:
+                    expected = f"the quality of the codes, 1 to {self.spec.qualities}"
+                    raise OptionError("quality", expected=expected, found="none")
+                grids = replace(grids, qualities=self._qualities(quality, len(grids)))
+            self._qualities(grids.qualities, len(grids))
             pictures = decode_grids(grids, self.spec.grid, self._runs("decoder", "image", "latent", batch_size))
             if isinstance(codes, GridCodes):
                 return pictures
@@ -194,6 +226,7 @@ class Codec:
             fix = "use the model that made these codes"
             raise ShapeError("codes", expected=f"[n, {self.spec.code_dim}]", found="grid codes", fix=fix)
         codes = np.asarray(codes)
+        self._qualities(quality, len(codes))
         if codes.ndim != 2 or codes.shape[1] != self.spec.code_dim or codes.dtype.name not in (*DTYPES, "float64"):
             raise ShapeError(
                 "codes",
@@ -206,26 +239,39 @@ class Codec:
         return out
 
     @overload
-    def reconstruct(self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE) -> Pixels: ...
+    def reconstruct(
+        self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Pixels: ...
     @overload
     def reconstruct(
-        self, images: list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
+        self,
+        images: list[Pixels],
+        dtype: npt.DTypeLike = "float32",
+        batch_size: int = BATCH_SIZE,
+        *,
+        quality: Quality = None,
     ) -> list[Pixels]: ...
     def reconstruct(
-        self, images: Pixels | list[Pixels], dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE
+        self,
+        images: Pixels | list[Pixels],
+        dtype: npt.DTypeLike = "float32",
+        batch_size: int = BATCH_SIZE,
+        *,
+        quality: Quality = None,
     ) -> Pixels | list[Pixels]:
         """Encode images to codes of `dtype` and decode these: images of the same sizes, as an array or a list.
 
         Raises ShapeError, OptionError, BundleError and ProviderError as `encode` and `decode` do.
         """
         if self.spec.is_grid:
-            pictures = self.decode(self.encode(self._checked_pictures(images), dtype, batch_size), batch_size)
+            codes = self.encode(self._checked_pictures(images), dtype, batch_size, quality=quality)
+            pictures = self.decode(codes, batch_size)
             if isinstance(images, list | tuple):
                 return pictures
             shape = *np.shape(images)[:3], self.spec.grid.channels
             return np.stack(pictures) if pictures else np.empty(shape, np.uint8)
-        codes: Codes = self.encode(np.asarray(images), dtype, batch_size)
-        return self.decode(codes, batch_size)
+        vectors: Codes = self.encode(np.asarray(images), dtype, batch_size, quality=quality)
+        return self.decode(vectors, batch_size)
 
     def _runs(self, role: str, output: str, name: str, batch_size: int) -> Runs:
         sessions = self._sessions
@@ -233,6 +279,29 @@ class Codec:
         return Runs(
             partial(sessions.run_batch, role, output, name), sessions.each, sessions.parallel_batches, batch_size
         )
+
+    def _qualities(self, quality: Quality, count: int) -> tuple[int, ...]:
+        """Return the quality of each of `count` pictures; nothing for a model without qualities.
+
+        Raises OptionError if the model lacks one, or there are more or fewer than pictures.
+        """
+        most = self.spec.qualities
+        if not self.spec.has_qualities:
+            if quality is not None and not (isinstance(quality, tuple) and not quality):
+                fix = "leave it out, or train a model with `aekit train --qualities`"
+                raise OptionError(
+                    "quality", expected="none: the model has one quality", found=str(quality)[:80], fix=fix
+                )
+            return ()
+        if quality is None:
+            quality = self.spec.default_quality
+        several = list(quality) if isinstance(quality, Iterable) else [quality] * count
+        if len(several) != count or not all(
+            isinstance(each, int | np.integer) and 1 <= each <= most for each in several
+        ):
+            expected = f"1 to {most}, or as many of these as pictures"
+            raise OptionError("quality", expected=expected, found=str(quality)[:80])
+        return tuple(map(int, several))
 
     def _checked_images(self, images: Any) -> Pixels:
         shape = self.spec.fixed.shape

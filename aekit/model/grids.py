@@ -27,6 +27,8 @@ from aekit.spec import GridGeometry
 Array = npt.NDArray[Any]
 Size = tuple[int, int]
 """(height, width) in pixels."""
+Qualities = Sequence[int]
+"""The quality of each picture; empty for a model without qualities."""
 Task = Callable[[], None]
 """One run of a graph, and the writing of its results to their places."""
 
@@ -46,7 +48,7 @@ class Runs:
 
     def __init__(
         self,
-        run: Callable[[Array, Array], None],
+        run: Callable[[Array, Array, Sequence[int]], None],
         each: Callable[[Sequence[Task]], None],
         parallel: int,
         batch_size: int,
@@ -54,7 +56,8 @@ class Runs:
         """Take the means of running.
 
         Args:
-            run: runs the graph on a batch [n, …] and writes its output into an array [n, …].
+            run: runs the graph on a batch [n, …], writes its output into an array [n, …], and takes the quality of each
+                picture in the batch, or nothing for a model without qualities.
             each: does all tasks, `parallel` of them at a time.
             parallel: number of tasks that `each` does at a time.
             batch_size: largest number of pictures in one run.
@@ -62,13 +65,13 @@ class Runs:
         self._run, self.each, self.parallel, self.batch_size = run, each, parallel, batch_size
         self._changed, self._in_flight = threading.Condition(), 0
 
-    def run(self, batch: Array, out: Array, pixels: int) -> None:
+    def run(self, batch: Array, out: Array, pixels: int, quality: Sequence[int]) -> None:
         """Run the graph on a batch of so many pixels, once the other runs leave room for it."""
         with self._changed:
             self._changed.wait_for(lambda: not self._in_flight or self._in_flight + pixels <= FLIGHT_PIXELS)
             self._in_flight += pixels
         try:
-            self._run(batch, out)
+            self._run(batch, out, quality)
         finally:
             with self._changed:
                 self._in_flight -= pixels
@@ -80,17 +83,22 @@ class GridCodes(Sequence[Array]):
     """The codes of pictures of any sizes. A slice of it is a GridCodes too.
 
     Raises ShapeError if a code is no array [h, w, K] of uint8 or floats, a size is no two numbers of 1 or more, or the
-    numbers of codes and sizes differ.
+    numbers of codes and sizes differ, or those of codes and qualities.
     """
 
     codes: tuple[Array, ...]
     """For each picture its code, [h, w, K]."""
     sizes: tuple[Size, ...]
     """For each picture (height, width) in pixels as it was encoded."""
+    qualities: tuple[int, ...] = ()
+    """For each picture the quality that it was encoded at; empty for a model without qualities."""
 
     def __post_init__(self) -> None:
         if len(self.codes) != len(self.sizes):
             raise ShapeError("codes", expected=f"{len(self.sizes)}, as many as sizes", found=str(len(self.codes)))
+        if len(self.qualities) not in (0, len(self.codes)):
+            expected = f"{len(self.codes)}, as many as codes, or none"
+            raise ShapeError("qualities", expected=expected, found=str(len(self.qualities)))
         for code in self.codes:
             if code.ndim != 3 or code.dtype.kind not in "uf":
                 expected = "[h, w, K] of uint8 or floating point"
@@ -107,7 +115,9 @@ class GridCodes(Sequence[Array]):
     @overload
     def __getitem__(self, index: slice) -> "GridCodes": ...
     def __getitem__(self, index: int | slice) -> "Array | GridCodes":
-        return GridCodes(self.codes[index], self.sizes[index]) if isinstance(index, slice) else self.codes[index]
+        if isinstance(index, slice):
+            return GridCodes(self.codes[index], self.sizes[index], self.qualities[index])
+        return self.codes[index]
 
     def __add__(self, other: "GridCodes") -> "GridCodes":
         """Return the codes of both, this one's first."""
@@ -118,7 +128,9 @@ class GridCodes(Sequence[Array]):
         """Return the codes of all parts, in order."""
         whole = list(parts)
         return cls(
-            tuple(code for part in whole for code in part.codes), tuple(size for part in whole for size in part.sizes)
+            tuple(code for part in whole for code in part.codes),
+            tuple(size for part in whole for size in part.sizes),
+            tuple(quality for part in whole for quality in part.qualities),
         )
 
     def rows(self) -> Array:
@@ -129,21 +141,26 @@ class GridCodes(Sequence[Array]):
 
 
 def encode_grids(
-    pictures: Sequence[Pixels], geometry: GridGeometry, code_dim: int, dtype: str, runs: Runs
+    pictures: Sequence[Pixels], geometry: GridGeometry, code_dim: int, dtype: str, runs: Runs, qualities: Qualities = ()
 ) -> GridCodes:
-    """Encode pictures uint8 [H, W, C] of any sizes to codes of `dtype`, in their order. `runs` runs the encoder."""
+    """Encode pictures uint8 [H, W, C] of any sizes to codes of `dtype`, in their order. `runs` runs the encoder.
+
+    `qualities` holds the quality of each picture, for a model that has qualities.
+    """
     codes: list[Array] = [np.empty((*geometry.code_shape(*picture.shape[:2]), code_dim), dtype) for picture in pictures]
     tasks: list[Task] = []
     for rows in _groups([geometry.padded(*picture.shape[:2]) for picture in pictures], runs):
         if _is_tiled(geometry.padded(*pictures[rows[0]].shape[:2])):
             for row in rows:
                 tiles = _tiles(codes[row].shape, geometry, geometry.encoder_halo)
-                tasks += [partial(_encode_tile, pictures[row], codes[row], tile, geometry, runs) for tile in tiles]
+                given = geometry, runs, qualities[row : row + 1]
+                tasks += [partial(_encode_tile, pictures[row], codes[row], tile, *given) for tile in tiles]
         else:
             parts = [pictures[row] for row in rows], [codes[row] for row in rows]
-            tasks.append(partial(_encode_group, *parts, geometry, runs))
+            tasks.append(partial(_encode_group, *parts, geometry, runs, _of(qualities, rows)))
     runs.each(tasks)
-    return GridCodes(tuple(codes), tuple((picture.shape[0], picture.shape[1]) for picture in pictures))
+    sizes = tuple((picture.shape[0], picture.shape[1]) for picture in pictures)
+    return GridCodes(tuple(codes), sizes, tuple(qualities))
 
 
 def decode_grids(codes: GridCodes, geometry: GridGeometry, runs: Runs) -> list[Pixels]:
@@ -161,28 +178,38 @@ def decode_grids(codes: GridCodes, geometry: GridGeometry, runs: Runs) -> list[P
         if _is_tiled(geometry.padded(*codes.sizes[rows[0]])):
             for row in rows:
                 tiles = _tiles(codes[row].shape, geometry, geometry.decoder_halo)
-                tasks += [partial(_decode_tile, codes[row], pictures[row], tile, geometry, runs) for tile in tiles]
+                given = geometry, runs, codes.qualities[row : row + 1]
+                tasks += [partial(_decode_tile, codes[row], pictures[row], tile, *given) for tile in tiles]
         else:
             parts = [codes[row] for row in rows], [pictures[row] for row in rows]
-            tasks.append(partial(_decode_group, *parts, geometry, runs))
+            tasks.append(partial(_decode_group, *parts, geometry, runs, _of(codes.qualities, rows)))
     runs.each(tasks)
     return pictures
 
 
-def _encode_group(pictures: list[Pixels], codes: list[Array], geometry: GridGeometry, runs: Runs) -> None:
+def _of(qualities: Qualities, rows: Sequence[int]) -> list[int]:
+    """Return the qualities of some rows; nothing for a model without qualities."""
+    return [qualities[row] for row in rows] if qualities else []
+
+
+def _encode_group(
+    pictures: list[Pixels], codes: list[Array], geometry: GridGeometry, runs: Runs, quality: Qualities
+) -> None:
     """Encode pictures of one padded size into `codes`."""
     padded = np.stack([_padded(picture, geometry) for picture in pictures])
     out = np.empty((len(codes), *codes[0].shape), codes[0].dtype)
-    runs.run(padded, out, padded[..., 0].size)
+    runs.run(padded, out, padded[..., 0].size, quality)
     for place, code in zip(codes, out, strict=True):
         place[...] = code
 
 
-def _decode_group(codes: list[Array], pictures: list[Pixels], geometry: GridGeometry, runs: Runs) -> None:
+def _decode_group(
+    codes: list[Array], pictures: list[Pixels], geometry: GridGeometry, runs: Runs, quality: Qualities
+) -> None:
     """Decode codes of one shape into `pictures`."""
     height, width = (side * geometry.stride for side in codes[0].shape[:2])
     out = np.empty((len(codes), height, width, geometry.channels), np.uint8)
-    runs.run(np.stack(codes), out, out[..., 0].size)
+    runs.run(np.stack(codes), out, out[..., 0].size, quality)
     for place, picture in zip(pictures, out, strict=True):
         place[...] = picture[: place.shape[0], : place.shape[1]]
 
@@ -257,20 +284,24 @@ def _tiles(shape: tuple[int, ...], geometry: GridGeometry, halo: int) -> list[_T
     return list(product(_spans(shape[0], geometry, halo), _spans(shape[1], geometry, halo)))
 
 
-def _encode_tile(picture: Pixels, code: Array, tile: _Tile, geometry: GridGeometry, runs: Runs) -> None:
+def _encode_tile(
+    picture: Pixels, code: Array, tile: _Tile, geometry: GridGeometry, runs: Runs, quality: Qualities
+) -> None:
     (row, column), stride = tile, geometry.stride
     # The last tiles may be cut off by the picture's edges, which the encoder repeats.
     part = picture[row.first * stride : row.last * stride, column.first * stride : column.last * stride]
     out = np.empty((1, row.last - row.first, column.last - column.first, code.shape[2]), code.dtype)
-    runs.run(part[None], out, part[..., 0].size)
+    runs.run(part[None], out, part[..., 0].size, quality)
     code[row.start : row.stop, column.start : column.stop] = out[0, row.inner, column.inner]
 
 
-def _decode_tile(code: Array, picture: Pixels, tile: _Tile, geometry: GridGeometry, runs: Runs) -> None:
+def _decode_tile(
+    code: Array, picture: Pixels, tile: _Tile, geometry: GridGeometry, runs: Runs, quality: Qualities
+) -> None:
     (row, column), stride = tile, geometry.stride
     part = code[row.first : row.last, column.first : column.last]
     out = np.empty((1, part.shape[0] * stride, part.shape[1] * stride, picture.shape[2]), np.uint8)
-    runs.run(part[None], out, out[..., 0].size)
+    runs.run(part[None], out, out[..., 0].size, quality)
     place = picture[row.start * stride : row.stop * stride, column.start * stride : column.stop * stride]
     inner = out[0, row.inner.start * stride :, column.inner.start * stride :]
     place[...] = inner[: place.shape[0], : place.shape[1]]

@@ -164,15 +164,16 @@ def lacks_memory(error: Exception) -> bool:
     return any(words in text for words in ("bad_alloc", "bad allocation", "Failed to allocate memory"))
 
 
-def run_session(running: RunningSession, output: str, name: str, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Run a graph on `batch`, given as its input `name`, and return the output called `output`.
+def run_session(running: RunningSession, output: str, inputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Run a graph on its inputs by name, and return the output called `output`.
 
     On a GPU an IO binding is used: it copies each way once, and leaves out the outputs that are not asked for.
     """
     if running.provider not in _ON_GPU:
-        return running.session.run([output], {name: batch})[0]
+        return running.session.run([output], inputs)[0]
     binding = running.session.io_binding()
-    binding.bind_cpu_input(name, batch)
+    for name, batch in inputs.items():
+        binding.bind_cpu_input(name, batch)
     binding.bind_output(output)
     running.session.run_with_iobinding(binding)
     return binding.copy_outputs_to_cpu()[0]

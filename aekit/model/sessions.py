@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_THREADS = 4096
 """Largest number of CPU threads, and of parallel batches, that a model accepts."""
 
+QUALITY = "quality"
+"""Name of the second input of the graphs of a model that has qualities."""
 ANY = "any"
 """Stands for a dimension of any size, in descriptions of a graph's inputs and outputs."""
 
@@ -103,8 +105,12 @@ class Sessions:
             ]
         )
 
-    def run_batch(self, role: str, output: str, name: str, rows: npt.NDArray[Any], out: Any) -> None:
+    def run_batch(
+        self, role: str, output: str, name: str, rows: npt.NDArray[Any], out: Any, quality: Sequence[int] = ()
+    ) -> None:
         """Run the graph of `role` once on `rows` [n, …], its input called `name`; write its `output` into `out` [n, …].
+
+        `quality` holds the quality of each row, for a model that has qualities.
 
         Raises BundleError or ProviderError as `session` does, ProviderError if the run fails, and BundleError if the
         graph computes another shape or NaN.
@@ -112,7 +118,8 @@ class Sessions:
         running = self.session(role)
         batch = np.ascontiguousarray(rows, np.uint8 if role == "encoder" else np.float32)
         try:
-            values = run_session(running, output, name, batch)
+            inputs = {name: batch, **({QUALITY: np.array(quality, np.int64)} if quality else {})}
+            values = run_session(running, output, inputs)
         except MemoryError:
             raise
         except Exception as error:  # onnxruntime raises its own classes, without a public base
@@ -165,7 +172,8 @@ class Sessions:
         pixels = [ANY, ANY, spec.grid.channels] if spec.is_grid else list(spec.fixed.shape)
         image, numbers = ("image", "tensor(uint8)", pixels), [*places, spec.code_dim]
         latent, code = ("latent", "tensor(float)", numbers), ("code", "tensor(uint8)", numbers)
-        expected = ([image], [latent, code]) if role == "encoder" else ([latent], [image])
+        more: list[Any] = [(QUALITY, "tensor(int64)", [])] if spec.has_qualities else []
+        expected = ([image, *more], [latent, code]) if role == "encoder" else ([latent, *more], [image])
         given = tuple(_described(values) for values in (session.get_inputs(), session.get_outputs()))
         if given != expected:
             raise BundleError(

@@ -115,7 +115,8 @@ class TrainConfig:
 
     def spec(self, geometry: Geometry | GridGeometry) -> ModelSpec:
         """Return the facts of the model that this run makes. Raises SpecError if one is out of range."""
-        return ModelSpec(geometry, self.code_dim, self.objective, self.network, self.preset)
+        qualities = self.make_objective().quality_count
+        return ModelSpec(geometry, self.code_dim, self.objective, self.network, self.preset, qualities)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

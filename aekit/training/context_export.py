@@ -42,12 +42,12 @@ def rounded(state: Mapping[str, Tensor], group: GroupLayout, before: int) -> Gro
     part = {name: value.detach().double().numpy() for name, value in state.items()}
     scale, out_scale = part["input_scale"], part["out_scale"][:, None]
     to_hidden = part["hidden.weight"] * scale * HIDDEN_UNIT
-    hidden_bias = (part["hidden.bias"] + part["hidden_pass"]) * HIDDEN_UNIT
+    hidden_bias = (part["hidden.bias"] + _conditions(part, "hidden")) * HIDDEN_UNIT
     unit = np.repeat([FRACTIONS, 1 / _WIDTH_STEP], group.channels)[:, None]
     direct = part["direct"] * scale * out_scale * unit
     out = part["out"] * out_scale * unit / HIDDEN_UNIT
     first = np.repeat([0.0, -WIDTHS[0]], group.channels)
-    out_bias = (part["out_pass"] * out_scale[:, 0] + part["out_bias"] + first) * unit[:, 0]
+    out_bias = (_conditions(part, "out") * out_scale[:, 0] + part["out_bias"] + first) * unit[:, 0]
     hidden_shift = _shifts([(to_hidden, MOST_INPUT)], hidden_bias)
     out_shift = _shifts([(direct, MOST_INPUT), (out, MOST_HIDDEN)], out_bias)
     weights = np.concatenate([_times(to_hidden, hidden_shift), _times(direct, out_shift)]).T
@@ -55,7 +55,17 @@ def rounded(state: Mapping[str, Tensor], group: GroupLayout, before: int) -> Gro
         before, group.lattices, group.window, group.own,
         np.ascontiguousarray(weights).astype(np.int16), _bias(hidden_bias, hidden_shift), hidden_shift,
         np.ascontiguousarray(_times(out, out_shift).T).astype(np.int16), _bias(out_bias, out_shift), out_shift,
+        len(part["hidden_quality"]) if "hidden_quality" in part else 1,
     )  # fmt: skip
+
+
+def _conditions(part: dict[str, Doubles], name: str) -> Doubles:
+    """Return what each pass adds to the biases, [P, n]; with qualities [Q · P, n], by quality first."""
+    passes = part[f"{name}_pass"]
+    if f"{name}_quality" not in part:
+        return passes
+    rows: Doubles = (part[f"{name}_quality"][:, None] + passes).reshape(-1, passes.shape[1])
+    return rows
 
 
 def in_units(mean: Doubles, width: Doubles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

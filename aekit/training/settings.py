@@ -105,7 +105,8 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
     seconds, channels = parse_budget(budget), None if gray is None else 1 if gray else 3
     preset, max_side = chosen.pop("preset", TrainConfig.preset), chosen.pop("max_side", None)
     _check_max_side(max_side)
-    if max_side:
+    options = chosen.get("options")
+    if max_side or (isinstance(options, dict) and str(options.get("qualities", 1)) != "1"):
         chosen = {"network": GRID, **chosen}
     purpose = chosen.pop("purpose", None)
     chosen = _with_recipe(preset, purpose, chosen)

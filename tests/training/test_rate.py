@@ -297,7 +297,7 @@ def test_a_size_suggests_how_many_numbers_a_code_has() -> None:
         ({"lambda": "-1"}, "lambda: expected 1e-08 to 10"),
         ({"lambda": "nan"}, "lambda: expected 1e-08 to 10"),
         ({"bytes": "-3"}, "bytes: expected 0.1 to 16,777,216"),
-        ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0, prior=tables)"),
+        ({"lambda_": "1"}, "an option of rate (lambda=0.0, bytes=0.0, prior=tables, qualities=1)"),
         ({"prior": "none"}, "prior: expected tables or context, found 'none'"),
     ],
 )

@@ -2,7 +2,7 @@
 
     magic, version │ header │ block │ block │ … │ footer │ footer's length
 
-The content of blocks is in vector_blocks.py (version 1), grid_blocks.py (version 2) and vector_context_blocks.py
+The content of blocks is in vector_blocks.py (version 1), grid_blocks.py (versions 2 and 3) and vector_context_blocks.py
 (version 4). A file is untrusted: every count is checked against the bytes that are there before memory is taken for it.
 """
 
@@ -20,8 +20,9 @@ from aekit.spec import ModelSpec
 
 MAGIC = b"\x89AEK\r\n\x1a\n"
 """First bytes of an archive, made as PNG's are: the first is no text, and a transfer as text changes the line ends."""
-VECTORS, GRIDS, VECTORS_IN_CONTEXT = 1, 2, 4
-"""Versions: archives of vector codes, of grid codes, and of vector codes of a model that has a context model."""
+VECTORS, GRIDS, GRIDS_OF_QUALITIES, VECTORS_IN_CONTEXT = 1, 2, 3, 4
+"""Versions: archives of vector codes, of grid codes, of grid codes of a model with several qualities, and of vector
+codes of a model that has a context model."""
 NEWEST = 4
 """Newest version that this aekit reads."""
 MAX_INPUTS = 4096
@@ -61,8 +62,10 @@ class Header:
     def of(cls, bundle: Bundle, *, named: bool) -> Self:
         """Return the header of an archive of `bundle`'s codes. Raises BundleError if it has no frequency tables."""
         models = read_tables(bundle)
-        of_vectors = VECTORS if models.context is None else VECTORS_IN_CONTEXT
-        version = GRIDS if bundle.spec.is_grid else of_vectors
+        if bundle.spec.is_grid:
+            version = GRIDS_OF_QUALITIES if bundle.spec.has_qualities else GRIDS
+        else:
+            version = VECTORS if models.context is None else VECTORS_IN_CONTEXT
         return cls(bundle.model_id, bundle.variant, bundle.spec, models.digest, named, version)
 
     def to_bytes(self) -> bytes:

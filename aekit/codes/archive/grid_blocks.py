@@ -1,4 +1,6 @@
-"""Blocks of grid codes, version 2 of the archive: the pictures' sizes and records, and the codes in parts.
+"""Blocks of grid codes, versions 2 and 3 of the archive: the pictures' sizes and records, and the codes in parts.
+
+Version 3 is for models of several qualities. It has the quality of each picture after the sizes.
 
     inputs, rows, coder, r │ r bytes of sizes and records │ part │ part │ …
     part:  CRC-32 of its numbers, p │ p bytes of codes
@@ -73,6 +75,7 @@ class GridLayout:
 
     def __init__(self, spec: ModelSpec, *, named: bool) -> None:
         self._geometry, self._channels, self._named = spec.grid, spec.code_dim, named
+        self._qualities = spec.qualities if spec.has_qualities else 0
         self._coders: GridCoders | None = None
         self.most_inputs = container.MAX_INPUTS
         self.most_numbers = BLOCK_NUMBERS
@@ -102,6 +105,10 @@ class GridLayout:
                 most = f"sides of at most {MAX_PICTURE_SIDE:,} pixels and a code of at most {MAX_NUMBERS:,} numbers"
                 fix = "cut the picture, or give --max-side when training"
                 raise CodesError(f"a picture of {width}x{height} pixels", expected=most, found="more", fix=fix)
+        count = len(codes) if self._qualities else 0
+        if len(codes.qualities) != count or not all(1 <= each <= self._qualities for each in codes.qualities):
+            expected = f"{count} from 1 to {self._qualities}" if self._qualities else "none: the model has one quality"
+            raise ShapeError("qualities of codes", expected=expected, found=str(codes.qualities)[:80])
         return codes
 
     def numbers(self, codes: GridCodes, row: int) -> int:
@@ -110,7 +117,7 @@ class GridLayout:
 
     def copied(self, codes: GridCodes) -> GridCodes:
         """Return a copy of the codes, which the caller may change or free."""
-        return GridCodes(tuple(code.copy() for code in codes.codes), codes.sizes)
+        return GridCodes(tuple(code.copy() for code in codes.codes), codes.sizes, codes.qualities)
 
     def joined(self, parts: Sequence[GridCodes]) -> GridCodes:
         """Return the codes of all parts."""
@@ -122,9 +129,9 @@ class GridLayout:
         coder, parts = self._coders.best, list[bytes]()
         for part in parts_of([(code.shape[0], code.shape[1]) for code in codes.codes], self._channels):
             grids = part.grids(codes.codes)
-            data = coder.encode(grids)
+            data = coder.encode(grids, codes.qualities[part.first : part.stop])
             parts += _PART.pack(_crc(grids), len(data)), data
-        names = _pack_sizes(codes.sizes, records if self._named else None)
+        names = _pack_sizes(codes, records if self._named else None)
         return GridBlock(inputs, len(codes), coder.mode, names, b"".join(parts)).to_bytes()
 
     def block(self, body: bytes, where: str) -> GridBlock:
@@ -136,11 +143,15 @@ class GridLayout:
 
     def sizes(self, block: GridBlock, where: str) -> list[tuple[int, int]]:
         """Return (height, width) of the pictures of a block as they were encoded. Raises CodesError for damage."""
-        return self._unpacked(block, where, names=False)[0]
+        return self._unpacked(block, where, names=False).sizes
+
+    def qualities(self, block: GridBlock, where: str) -> list[int]:
+        """Return the qualities of the pictures of a block; none for a model of one. Raises CodesError for damage."""
+        return self._unpacked(block, where, names=False).qualities
 
     def records(self, block: GridBlock, where: str) -> list[Record]:
         """Return the records of a block's inputs. Raises CodesError if they are damaged."""
-        return self._unpacked(block, where, names=True)[1]
+        return self._unpacked(block, where, names=True).records
 
     def codes(self, block: GridBlock, where: str, rows: Numbers | None = None) -> GridCodes:
         """Decode the codes of a block, or of its ascending `rows`. Only the parts that hold them are decoded.
@@ -148,7 +159,8 @@ class GridLayout:
         Raises CodesError if they are damaged or decode to other numbers than were coded.
         """
         assert self._coders is not None
-        coder, sizes = self._coders.of_mode(block.mode, where), self.sizes(block, where)
+        coder, facts = self._coders.of_mode(block.mode, where), self._unpacked(block, where, names=False)
+        sizes, qualities = facts.sizes, facts.qualities
         shapes = [self._geometry.code_shape(*size) for size in sizes]
         wanted = range(block.rows) if rows is None else rows.tolist()
         chosen, found = set(wanted), dict[int, U8]()
@@ -156,7 +168,7 @@ class GridLayout:
             if chosen.isdisjoint(range(part.first, part.stop)):
                 continue
             try:
-                grids = coder.decode(data, part.shapes(shapes))
+                grids = coder.decode(data, part.shapes(shapes), qualities[part.first : part.stop])
             except CodesError as error:
                 raise undecodable(where, error) from error
             if _crc(grids) != crc:
@@ -168,14 +180,21 @@ class GridLayout:
             if part.first not in found:
                 found[part.first] = np.empty((*shapes[part.first], self._channels), np.uint8)
             found[part.first][part.top : part.bottom] = grids[0]
-        return GridCodes(tuple(found[row] for row in wanted), tuple(sizes[row] for row in wanted))
+        return GridCodes(
+            tuple(found[row] for row in wanted),
+            tuple(sizes[row] for row in wanted),
+            tuple(qualities[row] for row in wanted) if qualities else (),
+        )
 
-    def _unpacked(self, block: GridBlock, where: str, *, names: bool) -> tuple[list[tuple[int, int]], list[Record]]:
-        """Return the sizes of a block's pictures, checked, and with `names` the records of its inputs."""
+    def _unpacked(self, block: GridBlock, where: str, *, names: bool) -> "_Facts":
+        """Return the sizes and qualities of a block's pictures, checked, and with `names` the records of its inputs."""
         try:
             columns, records = Columns(block.names, most_bytes(block.inputs)), list[Record]()
             width = np.cumsum(columns.numbers(block.rows, 2)) & 0xFFFF
             height = (width + columns.numbers(block.rows, 2)) & 0xFFFF
+            qualities = columns.numbers(block.rows, 1).tolist() if self._qualities else []
+            if not all(1 <= quality <= self._qualities for quality in qualities):
+                raise ValueError(f"a quality that is not 1 to {self._qualities}")
             if names:
                 paths, reasons = take_paths(columns, block.inputs, block.rows)
                 own = [(side + columns.numbers(block.rows, 4)) & 0xFFFFFFFF for side in (width, height)]
@@ -192,7 +211,19 @@ class GridLayout:
         except (ValueError, OverflowError) as error:
             expected = f"the sizes and records of {block.inputs} images"
             raise CodesError(where, expected=expected, found=str(error)) from error
-        return sizes, records
+        return _Facts(sizes, qualities, records)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a block says of its pictures, beside their codes."""
+
+    sizes: list[tuple[int, int]]
+    """(height, width) of each picture as it was encoded."""
+    qualities: list[int]
+    """Quality of each picture; empty for a model without qualities."""
+    records: list[Record]
+    """Records of the inputs; empty if they have no paths or were not asked for."""
 
 
 def _fits(shape: tuple[int, int, int]) -> bool:
@@ -225,10 +256,12 @@ def _located(data: bytes, parts: Iterable[Part], where: str) -> list[tuple[Part,
     return located
 
 
-def _pack_sizes(sizes: Sequence[tuple[int, int]], records: Sequence[Record] | None) -> bytes:
-    """Return the sizes (height, width) of pictures, and the records of the inputs where they have paths, as bytes."""
-    height, width = np.array(sizes, np.int64).reshape(-1, 2).T
+def _pack_sizes(codes: GridCodes, records: Sequence[Record] | None) -> bytes:
+    """Return the sizes and qualities of pictures, and the records of the inputs where they have paths, as bytes."""
+    height, width = np.array(codes.sizes, np.int64).reshape(-1, 2).T
     columns = [planes(np.diff(width, prepend=0), 2), planes(height - width, 2)]
+    if codes.qualities:
+        columns.append(planes(codes.qualities, 1))
     if records is not None:
         own = own_sizes(records)
         columns += [*path_columns(records), planes(own[:, 0] - width, 4), planes(own[:, 1] - height, 4)]

@@ -78,6 +78,10 @@ class Layout(Protocol):
         """Return (height, width) of the images of a block as they were encoded. Raises CodesError if damaged."""
         ...
 
+    def qualities(self, block: Any, where: str) -> list[int]:
+        """Return the qualities of the images of a block; none for a model without qualities. CodesError if damaged."""
+        ...
+
     def records(self, block: Any, where: str) -> list[Record]:
         """Return the records of the inputs of a block. Raises CodesError if they are damaged."""
         ...

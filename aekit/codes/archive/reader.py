@@ -33,6 +33,8 @@ class Entry:
     """Path and size of the image, or None if the images have no paths."""
     size: tuple[int, int] | None = None
     """(height, width) of the picture as it was encoded, in pixels, or None for a vector code."""
+    quality: int | None = None
+    """Quality at which the picture was encoded, or None for a model of one quality."""
 
 
 class Archive(Sequence[Entry]):
@@ -162,6 +164,11 @@ class Archive(Sequence[Entry]):
         for place in self.places:
             yield from self._layout.sizes(self.block(place), self._name(place))
 
+    def qualities(self) -> Iterator[int]:
+        """Yield the quality of each picture, in the order of the codes; nothing for a model of one quality."""
+        for place in self.places:
+            yield from self._layout.qualities(self.block(place), self._name(place))
+
     def inputs(self) -> Iterator[Record]:
         """Yield the records of all inputs, also of those that could not be read; nothing if images have no paths."""
         for place in self.places if self.named else ():
@@ -241,5 +248,6 @@ class Archive(Sequence[Entry]):
             if self.named:
                 records = [record for record in self.records_of(place) if not record.error]
             sizes = codes.sizes if isinstance(codes, GridCodes) else [None] * place.rows
-            self._decoded = number, [Entry(*facts) for facts in zip(codes, records, sizes, strict=True)]
+            qualities = codes.qualities if isinstance(codes, GridCodes) and codes.qualities else [None] * place.rows
+            self._decoded = number, [Entry(*facts) for facts in zip(codes, records, sizes, qualities, strict=True)]
         return self._decoded[1]

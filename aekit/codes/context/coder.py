@@ -26,13 +26,14 @@ _BITS = np.array([0, *(193 - (f**16).bit_length() for f in range(1, TOTAL))], np
 """Bits of a symbol by its frequency, in sixteenths, rounded up. Integers, as the encoder's bytes depend on them."""
 
 
-def encode(codes: Sequence[Codes], model: ContextModel, check: int = CHECK) -> bytes:
+def encode(codes: Sequence[Codes], model: ContextModel, check: int = CHECK, qualities: Sequence[int] = ()) -> bytes:
     """Encode the codes of several pictures, uint8 [h, w, K] each. The bytes are the same on every machine.
 
-    `check` is the number of bytes of the check, 2 to 4. Raises ShapeError if a code has another dtype or number of
+    `check` is the number of bytes of the check, 2 to 4. `qualities` holds the quality of each picture, for a model
+    that has several. Raises ShapeError if a code has another dtype or number of
     channels, or no place, or if there are over MAX_SYMBOLS symbols.
     """
-    index, end = symbol_index(codes, model), _crc(codes, check)
+    index, end = symbol_index(codes, model, qualities), _crc(codes, check)
     if not index.size:
         return end
     freq, start = (table.take(index) for table in model.tables.of_values)
@@ -41,7 +42,7 @@ def encode(codes: Sequence[Codes], model: ContextModel, check: int = CHECK) -> b
     return encode_symbols(freq, start, bits) + escaped[::-1].tobytes() + end
 
 
-def symbol_index(codes: Sequence[Codes], model: ContextModel) -> NDArray[np.int64]:
+def symbol_index(codes: Sequence[Codes], model: ContextModel, qualities: Sequence[int] = ()) -> NDArray[np.int64]:
     """Return table * 256 + value for each symbol in coding order, int64 [symbols].
 
     Raises ShapeError as `encode` does.
@@ -51,7 +52,7 @@ def symbol_index(codes: Sequence[Codes], model: ContextModel) -> NDArray[np.int6
             raise ShapeError(
                 "code", expected=f"uint8 [h, w, {model.channels}]", found=f"{code.dtype} {list(code.shape)}"
             )
-    canvas = _canvas([code.shape[:2] for code in codes], model)
+    canvas = _canvas([code.shape[:2] for code in codes], model, qualities)
     if canvas is None:
         return np.empty(0, np.int64)
     canvas.fill(codes, model.order)
@@ -63,18 +64,25 @@ def symbol_index(codes: Sequence[Codes], model: ContextModel) -> NDArray[np.int6
     return np.concatenate(parts)
 
 
-def entropy_bits(codes: Sequence[Codes], model: ContextModel) -> float:
+def entropy_bits(codes: Sequence[Codes], model: ContextModel, qualities: Sequence[int] = ()) -> float:
     """Return the ideal size of codes under the model, in bits, raw bytes of escapes included. For reports."""
-    freq, start = (table.take(symbol_index(codes, model)) for table in model.tables.of_values)
+    index = symbol_index(codes, model, qualities)
+    freq, start = (table.take(index) for table in model.tables.of_values)
     return float(np.sum(PRECISION - np.log2(freq)) + 8 * np.count_nonzero(freq + start == TOTAL))
 
 
-def decode(data: bytes, shapes: Sequence[tuple[int, int]], model: ContextModel, check: int = CHECK) -> list[Codes]:
+def decode(
+    data: bytes,
+    shapes: Sequence[tuple[int, int]],
+    model: ContextModel,
+    check: int = CHECK,
+    qualities: Sequence[int] = (),
+) -> list[Codes]:
     """Decode the bytes that `encode` made of codes with so many places, (h, w) each. Returns uint8 [h, w, K] each.
 
     Raises CodesError for damaged bytes or another model, and ShapeError for shapes that `encode` refuses.
     """
-    canvas = _canvas(shapes, model)
+    canvas = _canvas(shapes, model, qualities)
     body = len(data) - check
     if body < 0 or (not canvas and body):
         raise CodesError("a block of codes", expected=f"{check} bytes of check at its end", found=f"{len(data)} bytes")
@@ -115,12 +123,15 @@ def _decode_planes(canvas: Canvas, data: bytes, model: ContextModel) -> None:
         raise CodesError("the words and the escaped bytes of a block of codes don't meet")
 
 
-def _canvas(shapes: Sequence[tuple[int, int]], model: ContextModel) -> Canvas | None:
+def _canvas(shapes: Sequence[tuple[int, int]], model: ContextModel, qualities: Sequence[int]) -> Canvas | None:
     """Return an empty canvas for these pictures, or None if the list is empty."""
+    if len(qualities) != (len(shapes) if model.qualities > 1 else 0):
+        expected = "one for each picture" if model.qualities > 1 else "none: the model has one quality"
+        raise ShapeError("qualities of a block of codes", expected=expected, found=str(len(qualities)))
     symbols = sum(h * w for h, w in shapes) * model.channels
     if symbols > MAX_SYMBOLS:
         raise ShapeError("a block of codes", expected=f"at most {MAX_SYMBOLS} symbols", found=str(symbols))
-    return Canvas(shapes, model.channels, model.margin) if shapes else None
+    return Canvas(shapes, model.channels, model.margin, qualities) if shapes else None
 
 
 def _crc(codes: Iterable[Codes], size: int) -> bytes:

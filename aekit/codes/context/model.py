@@ -45,6 +45,8 @@ class ContextModel:
     """Tables of residuals, uint16 [scales * FRACTIONS, 257]. A residual r is the value (r + 128) % 256."""
     carrier: str = "float32"
     """Type of the arrays that hold the integers: float32, or float64. The codes and bytes are the same."""
+    qualities: int = 1
+    """Qualities of the codes. Networks of all qualities share weights and tables."""
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.order))) or not self.order:
@@ -55,6 +57,8 @@ class ContextModel:
             raise TablesError(
                 f"groups must hold {len(self.order)} channels one after the other; found {befores}, {ends}"
             )
+        if any(group.qualities != self.qualities for group in self.groups):
+            raise TablesError("groups of a context model", expected=f"biases of {self.qualities} qualities")
         if len(self.tables.frequencies) % FRACTIONS or len(self.tables.frequencies) > FRACTIONS * MAX_SCALES:
             raise TablesError(
                 "tables of a context model", expected=f"{FRACTIONS} for each of at most {MAX_SCALES} scales",
@@ -107,7 +111,7 @@ class ContextModel:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ContextModel:
+    def from_dict(cls, data: dict[str, Any], qualities: int = 1) -> ContextModel:
         """Return the model of which `data` is the `to_dict`.
 
         The carrier is float32 if the bounds allow it. Raises TablesError if `data` has another form or if a sum may be
@@ -121,7 +125,7 @@ class ContextModel:
                 raise TablesError("the order of channels must hold integers")
             groups, before = [], 0
             for entry in data["groups"][: MAX_GROUPS + 1]:
-                groups.append(GroupNetwork.from_dict(entry, before))
+                groups.append(GroupNetwork.from_dict(entry, before, qualities))
                 before += groups[-1].channels
                 if sum(group.size for group in groups) > MAX_WEIGHTS:
                     raise TablesError(f"a context model must have at most {MAX_WEIGHTS} weights")
@@ -131,7 +135,7 @@ class ContextModel:
             tables, carrier = FrequencyTables.from_dict(data["tables"]), "float32" if worst < 1 << 24 else "float64"
         except (KeyError, TypeError) as error:
             raise TablesError(f"a context model must be as to_dict writes it; found {error!r}") from error
-        model = cls(order, tuple(groups), tables, carrier)
+        model = cls(order, tuple(groups), tables, carrier, qualities)
         model.check_bounds()
         return model
 
@@ -162,7 +166,8 @@ class Pass:
             part = slice(begin, begin + _PLACES)
             earlier = canvas.around(rows[part], pitch[part], self.compute.window, slice(0, 1 + self.before))
             own = canvas.around(rows[part], pitch[part], self.compute.own, self.planes)
-            out = self.compute(np.concatenate([earlier, own], axis=1))
+            sets = None if canvas.set_of_row is None else canvas.set_of_row[rows[part]]
+            out = self.compute(np.concatenate([earlier, own], axis=1), sets)
             mean = np.clip(out[:, : self.channels], _LEAST_MEAN, _MOST_MEAN).astype(np.int64)
             scale = np.clip(out[:, self.channels :], 0, self.tables // FRACTIONS - 1).astype(np.int64)
             means[part] = (mean + FRACTIONS // 2) // FRACTIONS & 255

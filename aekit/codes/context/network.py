@@ -1,7 +1,7 @@
 """The network of one group of channels: integers in float arrays, so that BLAS multiplies them exactly.
 
     x  the planes around a place: plane 0 and earlier groups at `window`, then the group itself at known `own` offsets
-    a  = x · W_hidden + b_hidden[pass]                   h = clip(floor(a / 2^shift), 0, 255)
+    a  = x · W_hidden + b_hidden[quality, pass]          h = clip(floor(a / 2^shift), 0, 255)
     o  = x · W_direct + h · W_out + b_out[pass]          v = floor(o / 2^shift)
     v  holds for each channel the mean in eighths, and for each channel the number of its scale
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aekit.codes.context.places import Lattice, Offset, cover_once, known
+from aekit.codes.context.places import Lattice, Offset, Sets, cover_once, known
 from aekit.errors import TablesError
 
 Floats = NDArray[np.floating[Any]]
@@ -65,15 +65,17 @@ class GroupNetwork:
     weights: NDArray[np.int16]
     """int16 [inputs, H + 2 C]: to the hidden units, to the means, to the scales."""
     hidden_bias: NDArray[np.int32]
-    """int32 [P, H]."""
+    """int32 [P, H]; with qualities [Q · P, H], by quality first."""
     hidden_shift: NDArray[np.uint8]
     """uint8 [H]."""
     out_weights: NDArray[np.int16]
     """int16 [H, 2 C]: to the means, to the scales."""
     out_bias: NDArray[np.int32]
-    """int32 [P, 2 C]."""
+    """int32 [P, 2 C], or [Q · P, 2 C]."""
     out_shift: NDArray[np.uint8]
     """uint8 [2 C]."""
+    qualities: int = 1
+    """Qualities, Q. Networks of all qualities have the same weights; the biases differ."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.lattices) <= MAX_PASSES or not cover_once(self.lattices):
@@ -88,10 +90,10 @@ class GroupNetwork:
         inputs = (1 + self.before) * len(self.window) + outputs // 2 * len(self.own)
         expected = (
             ("weights", self.weights, np.int16, (inputs, hidden + outputs)),
-            ("hidden_bias", self.hidden_bias, np.int32, (passes, hidden)),
+            ("hidden_bias", self.hidden_bias, np.int32, (self.qualities * passes, hidden)),
             ("hidden_shift", self.hidden_shift, np.uint8, (hidden,)),
             ("out_weights", self.out_weights, np.int16, (hidden, outputs)),
-            ("out_bias", self.out_bias, np.int32, (passes, outputs)),
+            ("out_bias", self.out_bias, np.int32, (self.qualities * passes, outputs)),
             ("out_shift", self.out_shift, np.uint8, (outputs,)),
         )
         for name, array, dtype, shape in expected:
@@ -142,7 +144,9 @@ class GroupNetwork:
             self.window,
             tuple(self.own[index] for index in seen),
             np.concatenate([self.weights[:first], self.weights[rows]]).astype(dtype),
-            np.concatenate([self.hidden_bias[number], self.out_bias[number]]).astype(dtype),
+            np.concatenate(
+                [part[number :: len(self.lattices)] for part in (self.hidden_bias, self.out_bias)], axis=1
+            ).astype(dtype),
             np.ldexp(np.ones(len(self.hidden_shift), dtype), -self.hidden_shift.astype(np.int32)),
             self.out_weights.astype(dtype),
             np.ldexp(np.ones(len(self.out_shift), dtype), -self.out_shift.astype(np.int32)),
@@ -165,7 +169,7 @@ class GroupNetwork:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], before: int) -> GroupNetwork:
+    def from_dict(cls, data: dict[str, Any], before: int, qualities: int = 1) -> GroupNetwork:
         """Return the network of which `data` is the `to_dict`. Raises TablesError if `data` has another form."""
         try:
             lattices = tuple(Lattice(*_whole(entry, 3, 0, 4)) for entry in data["lattices"][: MAX_PASSES + 1])
@@ -186,11 +190,12 @@ class GroupNetwork:
             return cls(
                 before, lattices, window, own,
                 _unpacked(data["weights"], _WEIGHT, (inputs, hidden + outputs)),
-                _unpacked(data["hidden_bias"], _BIAS, (passes, hidden)),
+                _unpacked(data["hidden_bias"], _BIAS, (qualities * passes, hidden)),
                 _unpacked(data["hidden_shift"], _SHIFT, (hidden,)),
                 _unpacked(data["out_weights"], _WEIGHT, (hidden, outputs)),
-                _unpacked(data["out_bias"], _BIAS, (passes, outputs)),
+                _unpacked(data["out_bias"], _BIAS, (qualities * passes, outputs)),
                 _unpacked(data["out_shift"], _SHIFT, (outputs,)),
+                qualities,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             if isinstance(error, TablesError):
@@ -212,14 +217,15 @@ class Prepared:
     own: tuple[Offset, ...]
     weights: Floats
     bias: Floats
+    """[Q, H + 2 C]."""
     hidden_factor: Floats
     out_weights: Floats
     out_factor: Floats
 
-    def __call__(self, inputs: NDArray[np.int8]) -> Floats:
-        """Return v, whole numbers [n, 2 C], for inputs [n, inputs]."""
+    def __call__(self, inputs: NDArray[np.int8], sets: Sets = None) -> Floats:
+        """Return v, whole numbers [n, 2 C], for inputs [n, inputs] and the set of biases of each, [n]."""
         sums = _product(inputs.astype(self.weights.dtype), self.weights)
-        sums += self.bias
+        sums += self.bias[0] if sets is None else self.bias[sets]
         units = len(self.hidden_factor)
         hidden = np.floor(sums[:, :units] * self.hidden_factor)
         np.clip(hidden, 0, MOST_HIDDEN, out=hidden)

@@ -16,6 +16,8 @@ from aekit.errors import ShapeError
 
 Numbers = NDArray[np.int64]
 Codes = NDArray[np.uint8]
+Sets = NDArray[np.int64] | None
+"""Quality less 1 of each place; None for a model of one quality."""
 
 INSIDE = 16
 """Value of plane 0 at a place of a picture. Around the pictures all planes are 0."""
@@ -68,8 +70,13 @@ class Canvas:
     A *row* of the canvas is a place with all its planes. The row of the place (dy, dx) away is dy * pitch + dx further.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, int]], channels: int, margin: int) -> None:
-        """Make a canvas of zeros for pictures of so many places, (h, w) each. Raises ShapeError for h or w below 1."""
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], channels: int, margin: int, qualities: Sequence[int] = ()
+    ) -> None:
+        """Make a canvas of zeros for pictures of so many places, (h, w) each. Raises ShapeError for h or w below 1.
+
+        `qualities` holds the quality of each picture, 1 or more, for a model that has qualities.
+        """
         if any(h < 1 or w < 1 for h, w in shapes):
             raise ShapeError("a code must have at least one place", found=str(list(shapes)[:4]))
         heights, widths = np.array(shapes, np.int64).reshape(-1, 2).T
@@ -84,6 +91,8 @@ class Canvas:
         self._rows = begin[self._picture] + (self._y + margin) * self.pitches[self._picture] + self._x + margin
         self.planes = np.zeros((int(sizes.sum()), 1 + channels), np.int8)
         self.planes[self._rows, 0] = INSIDE
+        self.set_of_row: Sets = np.repeat(np.array(qualities, np.int64) - 1, sizes) if qualities else None
+        """Quality less 1 of each row's picture; None without qualities."""
 
     def fill(self, codes: Sequence[Codes], order: Sequence[int]) -> None:
         """Write the codes of all pictures, uint8 [h, w, K]; plane 1 + i takes channel order[i]."""

@@ -20,7 +20,8 @@ class Autoencoder(nn.Module):
 
     x ─ objective.prepare ─ encoder ─ objective.latent ─▶ z ─ decoder ─ objective.image ─▶ x_hat
 
-    The latent is in the network's own units; export converts it to code units.
+    The latent is in the network's own units; export converts it to code units. Halves for several qualities need the
+    `quality` of each image, int64 [n], 1 or more; others take None.
     """
 
     def __init__(
@@ -31,22 +32,23 @@ class Autoencoder(nn.Module):
         self.learned = learned
         """The objective's own learned module, such as the probabilities of latents, or None. It is not exported."""
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Map images [n, C, H, W] in [0, 1] to latents [n, D]."""
-        return self.objective.latent(self.features(x))
+        return self.objective.latent(self.features(x, quality))
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Map latents [n, D] to images [n, C, H, W]. Values may lie outside [0, 1]; the exported graph clips them."""
-        return self.objective.image(self.outputs(z))
+        return self.objective.image(self.outputs(z, quality))
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the encoder's outputs for images, float32, before the objective turns them into latents."""
-        features: Tensor = self.encoder(self.objective.prepare(x))
+        x = self.objective.prepare(x)
+        features: Tensor = self.encoder(x) if quality is None else self.encoder(x, quality)
         return features.float()  # objectives compute in float32 even if matrix products are bfloat16
 
-    def outputs(self, z: Tensor) -> Tensor:
+    def outputs(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the decoder's outputs for latents, float32, before the objective turns them into images."""
-        outputs: Tensor = self.decoder(z)
+        outputs: Tensor = self.decoder(z) if quality is None else self.decoder(z, quality)
         return outputs.float()
 
     def folded(self) -> "Autoencoder":

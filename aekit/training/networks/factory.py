@@ -57,7 +57,8 @@ def _grid_network(config: TrainConfig, geometry: GridGeometry, start: BlockStati
     objective, layout = config.make_objective(), LAYOUTS[config.preset]
     assert isinstance(objective, GridObjective)
     finest = objective.finest(geometry.channels, start)
-    encoder, decoder = NETWORKS[config.network].load()(layout, geometry.channels, start and start.pca, finest)
+    make = NETWORKS[config.network].load()
+    encoder, decoder = make(layout, geometry.channels, start and start.pca, finest, objective.quality_count)
     learned = objective.learned_of_blocks(layout.code_channels, geometry.channels, start)
     return Autoencoder(encoder, decoder, objective, learned)
 

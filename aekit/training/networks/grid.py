@@ -7,6 +7,8 @@ c(x) are principal coefficients of blocks of S × S pixels (the Karhunen-Loève 
 at least `finest`. f and g are convolutional and begin at zero, so that training begins as transform coding. The decoder
 gives whole blocks; the caller, who knows the picture's size, crops them.
 
+With several qualities, f and g differ a little by the quality of each picture: see modulation.py.
+
 The latent has its channels last, as codes are stored: a step, table or scale a channel then broadcasts without a shape.
 """
 
@@ -21,6 +23,7 @@ from aekit.pca import Pca
 from aekit.training.networks.autoencoder import Foldable
 from aekit.training.networks.blocks import BlockTransform, pad_to_stride
 from aekit.training.networks.layouts import STEM, GridLayout
+from aekit.training.networks.modulation import Branch, Modulation
 
 _SEEN = 4.0
 """Factor on pixels and on the encoder branch's output: pixels deviate by about a quarter."""
@@ -53,7 +56,7 @@ class GridEncoder(Foldable):
 
     mean: Tensor
 
-    def __init__(self, layout: GridLayout, channels: int, transform: BlockTransform) -> None:
+    def __init__(self, layout: GridLayout, channels: int, transform: BlockTransform, qualities: int = 1) -> None:
         super().__init__()
         self.stride = layout.stride
         self.register_buffer("deviations", transform.deviations.clone())
@@ -62,20 +65,21 @@ class GridEncoder(Foldable):
         widths = [width for width, _ in layout.encoder]
         branch: list[nn.Module] = [nn.Conv2d(channels * STEM**2, widths[0], 1)]
         for depth, (width, blocks) in enumerate(layout.encoder):
+            branch += [Modulation(qualities, width)] if qualities > 1 else []
             branch += [_Block(width) for _ in range(blocks)]
             if depth + 1 < len(widths):
                 branch.append(nn.Conv2d(width, widths[depth + 1], 2, stride=2))
         branch += [nn.GELU(), _zero(nn.Conv2d(widths[-1], layout.code_channels, 1))]
-        self.branch = nn.Sequential(*branch)
+        self.branch = Branch(*branch)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         x = pad_to_stride(x, self.stride)
         with _exact(x):
             blocks = pixel_unshuffle(x, self.stride) - self.mean[:, None, None]
             weight = self.transform / self.deviations[:, None]
             coefficients = nn.functional.conv2d(blocks, weight[:, :, None, None])
         seen = (pixel_unshuffle(x, STEM) - self.mean.mean()) * _SEEN
-        out: Tensor = (coefficients + self.branch(seen) * _SEEN).permute(0, 2, 3, 1)
+        out: Tensor = (coefficients + self.branch(seen, quality) * _SEEN).permute(0, 2, 3, 1)
         return out
 
     @torch.no_grad()
@@ -101,7 +105,7 @@ class GridDecoder(Foldable):
     deviations: Tensor
     mean: Tensor
 
-    def __init__(self, layout: GridLayout, channels: int, transform: BlockTransform) -> None:
+    def __init__(self, layout: GridLayout, channels: int, transform: BlockTransform, qualities: int = 1) -> None:
         super().__init__()
         self.stride = layout.stride
         self.register_buffer("deviations", transform.deviations.clone())
@@ -110,18 +114,19 @@ class GridDecoder(Foldable):
         levels = layout.decoder[::-1]  # from the code to the pixels
         branch: list[nn.Module] = [nn.Conv2d(layout.code_channels, levels[0][0], 1)]
         for depth, (width, blocks) in enumerate(levels):
+            branch += [Modulation(qualities, width)] if qualities > 1 else []
             branch += [_Block(width) for _ in range(blocks)]
             if depth + 1 < len(levels):
                 branch += [nn.Conv2d(width, 4 * levels[depth + 1][0], 1), nn.PixelShuffle(2)]
         branch += [nn.GELU(), _zero(nn.Conv2d(levels[-1][0], channels * STEM**2, 1))]
-        self.branch = nn.Sequential(*branch)
+        self.branch = Branch(*branch)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         z = z.permute(0, 3, 1, 2)
         with _exact(z):
             weight = (self.transform * self.deviations[:, None]).T
             blocks = nn.functional.conv2d(z, weight[:, :, None, None], self.mean)
-        out: Tensor = pixel_shuffle(blocks, self.stride) + pixel_shuffle(self.branch(z), STEM) * _GIVEN
+        out: Tensor = pixel_shuffle(blocks, self.stride) + pixel_shuffle(self.branch(z, quality), STEM) * _GIVEN
         return out
 
     @torch.no_grad()
@@ -143,11 +148,11 @@ class FoldedEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.stride, self.transform = stride, transform
-        self.branch = nn.Sequential(first, *middle, last)
+        self.branch = Branch(first, *middle, last)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         x = pad_to_stride(x, self.stride)
-        out: Tensor = (self.transform(x) + self.branch(x)).permute(0, 2, 3, 1)
+        out: Tensor = (self.transform(x) + self.branch(x, quality)).permute(0, 2, 3, 1)
         return out
 
 
@@ -157,16 +162,16 @@ class FoldedDecoder(nn.Module):
     def __init__(self, stride: int, transform: nn.Conv2d, before: list[nn.Module], last: nn.Conv2d) -> None:
         super().__init__()
         self.stride, self.transform = stride, transform
-        self.branch = nn.Sequential(*before, last)
+        self.branch = Branch(*before, last)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         z = z.permute(0, 3, 1, 2)
-        out: Tensor = pixel_shuffle(self.transform(z), self.stride) + pixel_shuffle(self.branch(z), STEM)
+        out: Tensor = pixel_shuffle(self.transform(z), self.stride) + pixel_shuffle(self.branch(z, quality), STEM)
         return out
 
 
 def grid(
-    layout: GridLayout, channels: int, principal: Pca | None, finest: float = 0.0
+    layout: GridLayout, channels: int, principal: Pca | None, finest: float = 0.0, qualities: int = 1
 ) -> tuple[GridEncoder, GridDecoder]:
     """Both halves, for pictures of so many channels, their free weights drawn from torch's generator.
 
@@ -174,7 +179,7 @@ def grid(
     replaced by saved ones. See `BlockTransform.of` for `finest`.
     """
     transform = BlockTransform.of(principal, channels * layout.stride**2, layout.code_channels, finest)
-    return GridEncoder(layout, channels, transform), GridDecoder(layout, channels, transform)
+    return GridEncoder(layout, channels, transform, qualities), GridDecoder(layout, channels, transform, qualities)
 
 
 def _exact(x: Tensor) -> AbstractContextManager[Any]:

@@ -34,12 +34,11 @@ class GridObjective(Objective):
         """Steps by which the border between the codes 0 and ±1 lies beyond a half. The exported encoder rounds so."""
         return 0.0
 
-    def error_weight(self, network: Network) -> float | None:
-        """Return λ, the bits per pixel that training counts an error of 1 as, in mean squared levels of 0 to 255.
-
-        None if training counts no bits.
+    def error_weights(self, network: Network) -> list[float]:
+        """Return λ of each quality, the bits per pixel that training counts an error of 1 as, in mean squared levels of
+        0 to 255. Empty if training counts no bits.
         """
-        return None
+        return []
 
     def finest(self, channels: int, start: BlockStatistics | None) -> float:
         """Return the least deviation, for pixels in [0, 1], that a latent of 1 stands for at first.

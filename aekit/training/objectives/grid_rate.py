@@ -12,10 +12,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aekit.errors import OptionError
+from aekit.spec import MAX_QUALITIES
 from aekit.training.networks.blocks import BlockStatistics, deviations_of
 from aekit.training.objectives.grid import Figures, GridObjective
 from aekit.training.objectives.objective import Network
@@ -41,6 +43,11 @@ from aekit.training.objectives.rounding import (
 
 _LAMBDA = 5e-3
 """Default of λ if neither λ nor a size is given."""
+_SPREAD = 5.0
+"""λ of the highest quality, divided by λ of the middle one. λ of the lowest is as much smaller."""
+BALANCE = 0.4
+"""Power of λ that the cost of a quality is divided by. Costs grow about as λ to the power of 0.55. A little less gives
+more weight to the highest qualities, which lose most against a model of their own."""
 _MARGIN = 1.25
 """Factor by which a coefficient may exceed the largest one that was seen before its code leaves the range."""
 
@@ -68,15 +75,31 @@ class GridRate(Rate, GridObjective):
         """Steps by which the border between the codes 0 and ±1 lies beyond a half."""
         return DEAD_ZONE
 
-    def error_weight(self, network: Network) -> float:
-        """Return λ."""
-        return float(model_of(network).log_lambda.exp())
+    def _check_qualities(self) -> None:
+        if not 1 <= self.qualities <= MAX_QUALITIES:
+            raise OptionError("qualities", expected=f"1 to {MAX_QUALITIES}", found=str(self.qualities)[:80])
+        if self.qualities > 1 and self.bytes:
+            fix = "leave --bytes out: `aekit compress --bytes` chooses a quality for each picture"
+            raise OptionError("bytes and qualities", expected="one of them", found="both", fix=fix)
+
+    def weights(self) -> list[float]:
+        """Return λ of each quality, the lowest first."""
+        middle = self.lambda_ or _LAMBDA
+        return [middle * _SPREAD ** (2 * place - 1) for place in np.linspace(0, 1, self.qualities)]
+
+    def error_weights(self, network: Network) -> list[float]:
+        """Return λ of each quality, the lowest first."""
+        weights: list[float] = model_of(network).log_lambda.exp().reshape(-1).tolist()
+        return weights
 
     def finest(self, channels: int, start: BlockStatistics | None) -> float:
         """Return the step that is best for λ, or about right for the size that is asked for, for pixels in [0, 1].
 
-        Raises OptionError if a code of the pictures can't be as large as asked.
+        With qualities it is the finest of their steps. Raises OptionError if a code of the pictures can't be as large
+        as asked.
         """
+        if self.qualities > 1:
+            return math.sqrt(slope_of(channels) / self.weights()[-1])
         if not self.bytes or start is None:
             return math.sqrt(slope_of(channels) / (self.lambda_ or _LAMBDA))
         numbers = start.places * len(start.pca.scales)
@@ -90,48 +113,88 @@ class GridRate(Rate, GridObjective):
     def learned_of_blocks(self, code_dim: int, channels: int, start: BlockStatistics | None) -> LatentModel:
         """Make the model of the latents."""
         finest = self.finest(channels, start)
-        weight = slope_of(channels) / finest**2
+        if self.qualities > 1:
+            weights = self.weights()
+            rows = [self._scale(code_dim, start, finest, math.sqrt(slope_of(channels) / each)) for each in weights]
+            return LatentModel(torch.stack(rows), weights)
+        return LatentModel(self._scale(code_dim, start, finest, finest), slope_of(channels) / finest**2)
+
+    def _scale(self, code_dim: int, start: BlockStatistics | None, finest: float, step: float) -> Tensor:
+        """Return the first number of steps in a latent of 1, [K], for steps of this size, pixels in [0, 1].
+
+        A latent of 1 stands for `finest` at least.
+        """
         if start is None:
-            return LatentModel(torch.ones(code_dim), weight)
+            return torch.ones(code_dim)
         deviations = deviations_of(start.pca, code_dim, finest)
-        scale, found = deviations / finest, len(start.largest)
+        scale, found = deviations / step, len(start.largest)
         furthest = start.largest.clamp(min=1e-12) / deviations[:found]  # of latents, as they are at first
         scale[:found] = torch.minimum(scale[:found], (LEVELS // 2 - 1) / (_MARGIN * furthest))
-        return LatentModel(scale, weight)
+        return scale
 
     def crop_loss(self, network: Network, x: Tensor, inside: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """Return the cost of crops: bits of the noisy latent, or later of the rounded one; error of the rounded one.
 
         While bits are counted of rounded latents, the steps keep their size. The bits of a latent that rounds to zero
         hardly depend on it then, and the steps would become finer than is best.
+
+        With qualities, the crops of a batch have as many different ones as possible.
         """
         model = model_of(network)
+        quality = self._mixed(len(x), rng)
+        latents = model.of(quality)
         is_rounded = progress > 1 - ROUNDED_SHARE
-        scale = model.scale.detach() if is_rounded else model.scale
-        steps = within_levels(network.features(x) * scale)
+        scale = latents.scale.detach() if is_rounded else latents.scale
+        steps = within_levels(network.features(x, quality) * scale)
         if is_rounded:
             coded = rounded = straight_through(steps, round_with_dead_zone(steps, self.dead_zone))
         else:
             rounded = straight_through(steps, steps.round())
             coded = steps + torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5
-        error = clipped_mse_inside(network.decode(rounded / scale), x, inside)
-        rate = bits_per_pixel(model.bits(coded), inside)
-        return rate + model.log_lambda.exp() * 255**2 * error
+        lambda_ = latents.log_lambda.exp()
+        x_hat = network.decode(rounded / scale if quality is None else rounded * latents.size, quality)
+        if quality is None:
+            rate = bits_per_pixel(latents.bits(coded), inside)
+            return rate + lambda_ * 255**2 * clipped_mse_inside(x_hat, x, inside)
+        balance = self._balance(latents.log_lambda)
+        bits = (latents.bits_of_each(coded).sum((1, 2, 3)) * balance).sum() / inside.sum()
+        return bits + 255**2 * clipped_mse_inside(x_hat, x, inside, lambda_ * balance)
+
+    def _mixed(self, count: int, rng: torch.Generator) -> Tensor | None:
+        """Return a quality for each of `count` crops, int64, as evenly as possible; None for a model of one quality."""
+        if self.qualities == 1:
+            return None
+        first = int(torch.randint(self.qualities, (1,), generator=rng))
+        return 1 + (first + torch.randperm(max(count, self.qualities), generator=rng)[:count]) % self.qualities
+
+    def _balance(self, log_lambda: Tensor) -> Tensor:
+        """Return the factor on the cost of each crop, [n]. Without it the highest quality would outweigh the others."""
+        return (-BALANCE * (log_lambda - math.log(self.lambda_ or _LAMBDA))).exp()
 
     def measure(self, network: Network, x: Tensor, inside: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-        """Return figures of codes rounded as the exported encoder rounds: `mse`, `bytes` and `bits_per_pixel`."""
-        model = model_of(network)
-        rounded = round_with_dead_zone(model.steps(network.features(x)), self.dead_zone)
-        bits = model.bits_of_each(rounded).sum((1, 2, 3))
-        error = errors_inside(network.decode(rounded / model.scale), x, inside)
-        return {"mse": error, "bytes": bits / 8, "bits_per_pixel": bits / inside.sum((1, 2, 3))}
+        """Return figures of codes rounded as the exported encoder rounds: `mse`, `bytes` and `bits_per_pixel`.
+
+        With qualities, each picture has one of them by chance, and `cost` is its cost.
+        """
+        quality = self._mixed(len(x), rng)
+        latents = model_of(network).of(quality)
+        rounded = round_with_dead_zone(latents.steps(network.features(x, quality)), self.dead_zone)
+        bits = latents.bits_of_each(rounded).sum((1, 2, 3))
+        error = errors_inside(network.decode(rounded * latents.size, quality), x, inside)
+        figures = {"mse": error, "bytes": bits / 8, "bits_per_pixel": bits / inside.sum((1, 2, 3))}
+        if quality is not None:
+            cost = figures["bits_per_pixel"] + latents.log_lambda.exp() * 255**2 * error
+            figures["cost"] = cost * self._balance(latents.log_lambda)
+        return figures
 
     def summary(self, network: Network, means: Figures) -> Figures:
         """Add `loss` and `lambda` to the figures.
 
         `loss` ranks weights: it is the cost or, if a size is requested, the error with a penalty for codes that are
-        too large.
+        too large. With qualities it is `cost`, in which all of them weigh alike.
         """
+        if "cost" in means:
+            return {"loss" if name == "cost" else name: value for name, value in means.items()}
         weight = float(model_of(network).log_lambda.exp())
         loss = means["bits_per_pixel"] + weight * 255**2 * means["mse"]
         if self.bytes:

@@ -12,16 +12,16 @@ class Network(Protocol):
 
     learned: nn.Module | None
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Map images [n, C, H, W] in [0, 1] to latents [n, D]."""
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Map latents [n, D] to images [n, C, H, W]."""
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the encoder's outputs before the objective turns them into latents."""
 
-    def outputs(self, z: Tensor) -> Tensor:
+    def outputs(self, z: Tensor, quality: Tensor | None = None) -> Tensor:
         """Return the decoder's outputs before the objective turns them into images."""
 
 
@@ -46,6 +46,11 @@ class Objective(ABC):
     def bytes_asked(self) -> float | None:
         """Mean bytes of a code that the options ask for; None if they ask for no size."""
         return None
+
+    @property
+    def quality_count(self) -> int:
+        """Number of qualities of the model."""
+        return 1
 
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> nn.Module | None:
         """Make the module that the objective itself learns, or return None.
@@ -79,6 +84,13 @@ class Objective(ABC):
         """Return the number of code units in a latent of 1, shape [code_dim], if training rounded latents to codes.
 
         The latent 0 is then the code 128. None means that export calibrates the units on the training images.
+        """
+        return None
+
+    def code_size(self, network: Network) -> Tensor | None:
+        """Return the latent that a code unit becomes for the decoder, [Q, code_dim], if training learned it by itself.
+
+        None means the inverse of `code_scale`.
         """
         return None
 

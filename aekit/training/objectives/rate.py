@@ -17,9 +17,11 @@ bytes than asked for, and falls while they take more.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,29 +58,29 @@ OVER = 4
 """Penalty on weights whose codes are too large: a size f times the requested one multiplies the error by f**OVER."""
 
 
-class LatentModel(nn.Module):
-    """The learned part of the cost: the grid that latents are rounded to, the probabilities of its points, and λ."""
+@dataclass(frozen=True)
+class Latents:
+    """The grid that latents [n, …, D] are rounded to, the probabilities of its points, and λ.
 
-    def __init__(self, scale: Tensor, weight: float) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(scale.log())
-        self.shares = nn.Parameter(torch.zeros(len(scale), _COMPONENTS))
-        self.means = nn.Parameter(scale[:, None] * torch.linspace(-1, 1, _COMPONENTS))
-        self.log_widths = nn.Parameter((scale[:, None] / 2).log().repeat(1, _COMPONENTS))
-        # λ is a parameter so that it is averaged and saved with the others. It needs no gradient: steer moves it.
-        self.log_lambda = nn.Parameter(torch.tensor(math.log(weight)), requires_grad=False)
+    Each field broadcasts to the latents, and has one more dimension where it has a number for each logistic.
+    """
 
-    @property
-    def scale(self) -> Tensor:
-        """Number of grid steps in a latent of 1, [D]."""
-        return self.log_scale.exp()
+    scale: Tensor
+    """Number of grid steps in a latent of 1: [D], or [n, 1, 1, D] if the pictures of a batch differ in quality."""
+    size: Tensor
+    """Latent that a step becomes for the decoder: 1 / scale, or learned by itself for a model of qualities."""
+    shares: Tensor
+    means: Tensor
+    log_widths: Tensor
+    log_lambda: Tensor
+    """A scalar, or [n]."""
 
     def steps(self, z: Tensor) -> Tensor:
-        """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
+        """Convert latents to grid steps, not rounded, clipped to the range of a code."""
         return within_levels(z * self.scale)
 
     def bits(self, steps: Tensor) -> Tensor:
-        """Return the mean bits per image of latents [n, D] in grid steps, a scalar."""
+        """Return the mean bits per image of latents in grid steps, a scalar."""
         return self.bits_of_each(steps).sum() / len(steps)
 
     def bits_of_each(self, steps: Tensor) -> Tensor:
@@ -99,6 +101,55 @@ def mixture_bits(steps: Tensor, shares: Tensor, means: Tensor, log_widths: Tenso
     return -probability.clamp(min=_RARE).log2()
 
 
+class LatentModel(nn.Module):
+    """The learned part of the cost: grid, probabilities and λ. With qualities, one row of each for every quality."""
+
+    def __init__(self, scale: Tensor, weight: float | Sequence[float]) -> None:
+        """Start with `scale` [D], or [Q, D] for Q qualities, and the value of λ, which is [Q] with qualities."""
+        super().__init__()
+        self.log_scale = nn.Parameter(scale.log())
+        # A zone around zero that is wide at a low quality moves the mean latent of a step away from its middle.
+        self.log_size = nn.Parameter(-scale.log()) if scale.ndim > 1 else None
+        self.shares = nn.Parameter(torch.zeros(*scale.shape, _COMPONENTS))
+        self.means = nn.Parameter(scale[..., None] * torch.linspace(-1, 1, _COMPONENTS))
+        self.log_widths = nn.Parameter((scale[..., None] / 2).log().repeat_interleave(_COMPONENTS, -1))
+        # λ is a parameter so that it is averaged and saved with the others. It needs no gradient: steer moves it.
+        self.log_lambda = nn.Parameter(torch.as_tensor(np.log(weight), dtype=torch.float32), requires_grad=False)
+
+    @property
+    def scale(self) -> Tensor:
+        """Number of grid steps in a latent of 1, [D] or [Q, D]."""
+        return self.log_scale.exp()
+
+    @property
+    def size(self) -> Tensor:
+        """Latent that a step becomes for the decoder, [D] or [Q, D]."""
+        return 1 / self.scale if self.log_size is None else self.log_size.exp()
+
+    def of(self, quality: Tensor | None = None) -> Latents:
+        """Return the model of latents of a batch.
+
+        `quality` int64 [n], 1 or more, is the quality of each picture in a batch; None for a model of one quality.
+        """
+        rows = (self.scale, self.size, self.shares, self.means, self.log_widths)
+        if quality is None:
+            return Latents(*rows, self.log_lambda)
+        scale, size, shares, means, widths = (row[quality - 1][:, None, None] for row in rows)
+        return Latents(scale, size, shares, means, widths, self.log_lambda[quality - 1])
+
+    def steps(self, z: Tensor) -> Tensor:
+        """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
+        return self.of().steps(z)
+
+    def bits(self, steps: Tensor) -> Tensor:
+        """Return the mean bits per image of latents [n, D] in grid steps, a scalar."""
+        return self.of().bits(steps)
+
+    def bits_of_each(self, steps: Tensor) -> Tensor:
+        """Return the bits of each number of latents […, D] in grid steps, […, D]."""
+        return self.of().bits_of_each(steps)
+
+
 @dataclass(frozen=True)
 class Rate(Objective):
     """cost = bits per pixel + λ · 255² · mean squared error.
@@ -114,6 +165,8 @@ class Rate(Objective):
     prior: str = "tables"
     """What training expects of the entropy coder of vector codes: a table for each number (`tables`), or a context
     model (`context`). Runs of earlier versions have tables."""
+    qualities: int = 1
+    """Qualities of one model of grid codes, 1 to MOST_QUALITIES."""
 
     def __post_init__(self) -> None:
         if self.lambda_ and self.bytes:
@@ -124,6 +177,12 @@ class Rate(Objective):
             raise OptionError("bytes", expected=f"0.1 to {MOST_BYTES:,} per image", found=f"{self.bytes:g}")
         if self.prior not in _PRIORS:
             raise OptionError("prior", expected=" or ".join(_PRIORS), found=repr(self.prior)[:80])
+        self._check_qualities()
+
+    def _check_qualities(self) -> None:
+        if self.qualities != 1:
+            fix = "leave --qualities out, or train with --network grid"
+            raise OptionError("qualities", expected="1 for vector codes", found=str(self.qualities), fix=fix)
 
     @property
     def suggested_code_dim(self) -> int | None:
@@ -134,6 +193,11 @@ class Rate(Objective):
     def bytes_asked(self) -> float | None:
         """The option `bytes`, or None if it is not given."""
         return self.bytes or None
+
+    @property
+    def quality_count(self) -> int:
+        """The option `qualities`."""
+        return self.qualities
 
     def learned(self, code_dim: int, channels: int, deviations: Tensor | None) -> LatentModel:
         """Make the model of the latents. Raises OptionError if codes of this size can't take the requested bytes."""
@@ -159,6 +223,11 @@ class Rate(Objective):
     def code_scale(self, network: Network) -> Tensor:
         """Return the number of grid steps in a latent of 1, [D]: one step is one code unit."""
         return model_of(network).scale.detach()
+
+    def code_size(self, network: Network) -> Tensor | None:
+        """Return the latents that code units become, [Q, D], for a model of several qualities."""
+        model = model_of(network)
+        return None if model.log_size is None else model.size.detach()
 
     def loss(self, network: Network, x: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """Return the cost of a batch: bits of the noisy latent, error of the rounded latent."""

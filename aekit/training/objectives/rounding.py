@@ -32,14 +32,14 @@ def straight_through(steps: Tensor, rounded: Tensor) -> Tensor:
     return steps + (rounded - steps).detach()
 
 
-def clipped_mse_inside(x_hat: Tensor, x: Tensor, inside: Tensor) -> Tensor:
+def clipped_mse_inside(x_hat: Tensor, x: Tensor, inside: Tensor, factors: Tensor | None = None) -> Tensor:
     """Mean squared error over the pixels inside pictures of x_hat [n, C, H, W] clipped to [0, 1].
 
     `inside` is [n, 1, H, W], 1 for a pixel of the picture and 0 for a repeated edge. The gradient passes the clip as
-    that of `clipped_mse` does.
+    that of `clipped_mse` does. The squared errors of each picture are multiplied by its number in `factors`, [n].
     """
     clipped = straight_through(x_hat, x_hat.clamp(0, 1))
-    squares: Any = (clipped - x).square() * inside
+    squares: Any = (clipped - x).square() * (inside if factors is None else inside * factors[:, None, None, None])
     total: Tensor = squares.sum() / (inside.sum() * x.shape[1])
     return total
 

@@ -19,10 +19,9 @@ from test_cli import invoke
 from aekit import Archive, jobs
 from aekit.codes.files import open_codes
 from aekit.errors import AekitError
-from aekit.images.decode import Pixels
 from aekit.images.picture_output import MARKER
 from aekit.images.sources import ArraySource, open_source
-from aekit.model.codec import BATCH_SIZE, Codec, Codes
+from aekit.model.codec import Codec
 
 
 @pytest.fixture(autouse=True)
@@ -296,11 +295,11 @@ class Interrupted(Codec):
 
     left = 0
 
-    def encode(self, images: Pixels, dtype: str = "float32", batch_size: int = BATCH_SIZE) -> Codes:
+    def encode(self, images: Any, *given: Any, **options: Any) -> Any:
         self.left -= len(images)
         if self.left < 0:
             raise KeyboardInterrupt
-        return super().encode(images, dtype, batch_size)
+        return super().encode(images, *given, **options)
 
 
 @pytest.mark.parametrize(("images", "kept"), [(300, 0), (4800, 4096)])

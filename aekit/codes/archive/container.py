@@ -56,7 +56,7 @@ class Header:
     named: bool
     """Whether the images have paths."""
     version: int
-    """Version of the archive: VECTORS, GRIDS or VECTORS_IN_CONTEXT."""
+    """Version of the archive: VECTORS, GRIDS, GRIDS_OF_QUALITIES or VECTORS_IN_CONTEXT."""
 
     @classmethod
     def of(cls, bundle: Bundle, *, named: bool) -> Self:
@@ -138,7 +138,8 @@ def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
         raise damaged from error
     if not all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts) or not isinstance(named, bool):
         raise damaged
-    if version not in ((GRIDS,) if spec.is_grid else (VECTORS, VECTORS_IN_CONTEXT)):
+    of_grids = GRIDS_OF_QUALITIES if spec.has_qualities else GRIDS
+    if version not in ((of_grids,) if spec.is_grid else (VECTORS, VECTORS_IN_CONTEXT)):
         raise damaged
     return Header(texts[0], texts[1], spec, texts[2], named, version), _LEAD.size + len(body)
 

@@ -46,7 +46,7 @@ def test_codes_come_back_and_a_plain_reader_agrees(
         assert archive.block(archive.places[0]).mode == CONTEXT  # type: ignore[attr-defined]
         np.testing.assert_array_equal(archive.codes(), CODES)
         np.testing.assert_array_equal(next(archive.batches(10, [1])), CODES[1:2])
-        assert list(archive.inputs()) == list(records or ())
+        assert (list(archive.inputs()), list(archive.qualities())) == (list(records or ()), [])
     header, codes, plain = read_archive(data, read_tables(BUNDLE).tables.to_dict(), context=MODEL.to_dict())
     assert (header["named"], codes, len(plain)) == (named, CODES.tolist(), len(records or ()))
     # An archive that grew is the one made at once, to the byte.

@@ -1,4 +1,7 @@
-"""Augmentation: small affine warps, so that a network learns the kind of image rather than the images."""
+"""Augmentation: small affine warps, other light and mirror images.
+
+A network then learns the kind of image rather than the images.
+"""
 
 import torch
 from torch import Tensor
@@ -9,6 +12,10 @@ _SPREAD = (0.08, 0.10, 0.08, 0.10, 0.08, 0.08)
 
 A shift of 1 is half the image's width or height.
 """
+
+_GAIN, _TINT, _LIFT = 0.3, 0.05, 0.06
+"""Standard deviations of the logarithm of an image's gain, of the logarithm of each colour's own gain, and of the light
+that is added."""
 
 
 def warp(x: Tensor, share: float, rng: torch.Generator, strength: float = 1.0) -> Tensor:
@@ -34,3 +41,20 @@ def warp(x: Tensor, share: float, rng: torch.Generator, strength: float = 1.0) -
     # index_select and index_copy_ move whole images; x[chosen] moves one number at a time.
     moved = grid_sample(x.index_select(0, chosen), grid.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
     return x.index_copy_(0, chosen, moved).clamp_(0, 1)
+
+
+def relight(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Make some of the images lighter or darker, and mirror half of as many. Return new images.
+
+    Args:
+        x: colour images [n, 3, H, W], float in [0, 1].
+        share: probability, 0 to 1, that an image gets other light.
+        rng: source of all chance.
+    """
+    one = (len(x), 1, 1, 1)
+    is_lit = (torch.rand(one, generator=rng) < share).float()
+    gain = _GAIN * torch.randn(one, generator=rng) + _TINT * torch.randn((len(x), 3, 1, 1), generator=rng)
+    lift = _LIFT * torch.randn(one, generator=rng)
+    is_mirrored = torch.rand(one, generator=rng) < share / 2
+    lit = (x * (is_lit * gain).exp().to(x.device) + (is_lit * lift).to(x.device)).clamp_(0, 1)
+    return torch.where(is_mirrored.to(x.device), lit.flip(3), lit)

@@ -52,8 +52,9 @@ class TrainConfig:
     """Decay per step of the averaged weights. The averaged weights of the best epoch are exported. 0 turns averaging
     off; then the last weights are exported."""
     augment: float = 1.0
-    """Share of each batch that is warped a little. It falls linearly to 0 over the first 90 % of the run. For grid
-    codes: whether crops are mirrored and transposed at random (more than 0) or not (0)."""
+    """Share of each batch that is warped a little. It falls linearly to 0 over the first 90 % of the run. In long runs
+    on few colour images, they also get other light, and some are mirrored. For grid codes: whether crops are mirrored
+    and transposed at random (more than 0) or not (0)."""
     precision: str = "auto"
     """Precision of the matrix products: `fp32` or `bf16`. `auto` becomes bf16 at the start of a run if the device
     computes it faster. Of a network of grid codes it is the precision of the convolutional branches."""

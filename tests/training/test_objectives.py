@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aekit.errors import AekitError, OptionError
 from aekit.spec import Geometry
+from aekit.training.augment import relight
 from aekit.training.config import make_config
 from aekit.training.networks import Autoencoder, make_network
 from aekit.training.objectives import OBJECTIVES, make_objective
@@ -293,3 +294,17 @@ def test_more_active_units_than_there_are_is_an_error() -> None:
     config = make_config("default", objective="sparse", options={"active": "9"}, code_dim=8, hidden=(8,))
     with pytest.raises(AekitError, match="at most the code's 8 units"):
         make_network(config, Geometry(8, 8, 1))
+
+
+def test_other_light_changes_some_colour_images_and_mirrors_some() -> None:
+    x = torch.rand((400, 3, 8, 8), generator=torch.Generator().manual_seed(1)) * 0.4 + 0.3
+    assert torch.equal(relight(x, 0.0, torch.Generator().manual_seed(0)), x)
+    lit = relight(x, 0.5, torch.Generator().manual_seed(0))
+    assert torch.equal(lit, relight(x, 0.5, torch.Generator().manual_seed(0)))
+    assert float(lit.min()) >= 0 and float(lit.max()) <= 1
+    # An image that got other light is the image times a factor a colour, plus a constant: still sorted as before.
+    order = x.flatten(2).argsort(2)
+    kept = [(each.flatten(2).gather(2, order).diff(dim=2) >= 0).all(2).all(1) for each in (lit, lit.flip(3))]
+    assert (kept[0] ^ kept[1]).all()
+    assert 70 < int(kept[1].sum()) < 130
+    assert 150 < int((lit.mean((1, 2, 3)) - x.mean((1, 2, 3))).abs().gt(1e-4).sum()) < 250

@@ -138,10 +138,16 @@ def read_header(file: BinaryIO, where: str) -> tuple[Header, int]:
         raise damaged from error
     if not all(isinstance(text, str) and 0 < len(text) <= 64 for text in texts) or not isinstance(named, bool):
         raise damaged
-    of_grids = GRIDS_OF_QUALITIES if spec.has_qualities else GRIDS
-    if version not in ((of_grids,) if spec.is_grid else (VECTORS, VECTORS_IN_CONTEXT)):
+    if version not in _versions_of(spec):
         raise damaged
     return Header(texts[0], texts[1], spec, texts[2], named, version), _LEAD.size + len(body)
+
+
+def _versions_of(spec: ModelSpec) -> tuple[int, ...]:
+    """Return the versions that an archive of this model's codes may have."""
+    if spec.is_grid:
+        return (GRIDS_OF_QUALITIES if spec.has_qualities else GRIDS,)
+    return VECTORS, VECTORS_IN_CONTEXT
 
 
 def read_frame(file: BinaryIO, offset: int, end: int) -> tuple[int, bytes, int] | None:

@@ -1,10 +1,10 @@
 """Layouts: how the blocks of an archive hold codes. Each version of the archive has one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from aekit.codes.archive.columns import Numbers
-from aekit.codes.archive.container import GRIDS, GRIDS_OF_QUALITIES, VECTORS_IN_CONTEXT, Header
+from aekit.codes.archive.container import GRIDS, GRIDS_OF_QUALITIES, VECTORS, VECTORS_IN_CONTEXT, Header
 from aekit.codes.archive.grid_blocks import GridLayout
 from aekit.codes.archive.vector_blocks import VectorLayout
 from aekit.codes.archive.vector_context_blocks import VectorContextLayout
@@ -93,5 +93,10 @@ class Layout(Protocol):
 
 def layout_of(header: Header) -> Layout:
     """Return the layout of an archive with this header."""
-    layouts = {GRIDS: GridLayout, GRIDS_OF_QUALITIES: GridLayout, VECTORS_IN_CONTEXT: VectorContextLayout}
-    return cast(Layout, layouts.get(header.version, VectorLayout)(header.spec, named=header.named))
+    layouts: dict[int, Callable[..., Any]] = {
+        VECTORS: VectorLayout,
+        GRIDS: GridLayout,
+        GRIDS_OF_QUALITIES: GridLayout,
+        VECTORS_IN_CONTEXT: VectorContextLayout,
+    }
+    return cast(Layout, layouts[header.version](header.spec, named=header.named))

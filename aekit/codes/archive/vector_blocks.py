@@ -93,6 +93,10 @@ class VectorRows:
         """Return (height, width) of each image as it was encoded."""
         return [(self._geometry.height, self._geometry.width)] * block.rows
 
+    def qualities(self, block: Any, where: str) -> list[int]:
+        """Return no qualities: models of vector codes have one."""
+        return []
+
     def records(self, block: Any, where: str) -> list[Record]:
         """Return the records of a block's inputs. Raises CodesError if they are damaged."""
         return unpack(block.names, block.inputs, block.rows, where)

@@ -241,7 +241,7 @@ def _product(rows: Floats, weights: Floats) -> Floats:
     BLAS would share a product of 20 microseconds among threads. On a busy machine it then waits for them, up to a
     millisecond. All sums are exact, so the parts change nothing.
     """
-    most = _ONE_THREAD // weights.size
+    most = _ONE_THREAD // max(weights.size, 1)  # a group without context has no weights
     if not most < len(rows) <= _PARTS * most:
         return rows @ weights
     out = np.empty((len(rows), weights.shape[1]), weights.dtype)

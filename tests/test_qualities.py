@@ -131,6 +131,10 @@ def test_each_picture_gets_the_best_quality_that_fits(work: Path, codec: Codec, 
         codes = archive.codes()
     assert set(wanted) == {1, 2, 3}
     assert done.oversized == sum(several[0] > most for several in each) > 0
+    alone = jobs.compress_to_messages(open_source(str(work / "few")), tmp_path / "sent", codec, most_bytes=most)
+    assert alone.oversized == done.oversized
+    sent = [file.stat().st_size for file in sorted((tmp_path / "sent").rglob("*.aem"))]
+    assert sent == [several[quality - 1] for several, quality in zip(each, wanted, strict=True)]
     assert isinstance(codes, GridCodes)
     for row, quality in enumerate(wanted[:3]):
         np.testing.assert_array_equal(codes[row], codec.encode([PICTURES[row]], "uint8", quality=quality)[0])

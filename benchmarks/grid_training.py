@@ -26,7 +26,6 @@ from aekit.training.networks.grid import GridDecoder, GridEncoder, grid
 from aekit.training.networks.layouts import LAYOUTS
 from aekit.training.objectives.rate import LatentModel
 from aekit.training.objectives.rounding import (
-    ROUNDED_SHARE,
     bits_per_pixel,
     clipped_mse_inside,
     round_with_dead_zone,
@@ -46,6 +45,8 @@ RATE_OF_TRANSFORM, RATE_OF_PRIOR = 0.1, 3.0
 """Factors on the learning rate for the linear transforms and for the latents' probabilities."""
 CLIP = 1.0
 """Largest norm of a gradient."""
+ROUNDED_SHARE = 0.25
+"""Share of a training, its last part, that counts the bits of rounded latents."""
 AVERAGE = 0.998
 """Share of the averaged weights that a step keeps."""
 

@@ -43,7 +43,7 @@ class GridLoop:
     """The network, its optimizer and the pictures: everything that a step needs and changes."""
 
     patience = 1.0
-    """No run ends early: the last part of a run counts bits in another way, and its learning rates are the finest."""
+    """No run ends early: its last part fits the decoder to codes as they are stored."""
 
     def __init__(
         self,
@@ -90,7 +90,8 @@ class GridLoop:
         """Update the weights once on the next batch of crops. Return the cost, a scalar on the device."""
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, self.step, self.total) * group.get("faster", 1)
+            rate = learning_rate(config, self.step, self.total, self.objective.last_share)
+            group["lr"] = rate * group.get("faster", 1)
         batch = self.crops.batch(self.places, np.random.default_rng([config.seed, 1, self.step]))
         pixels, inside = (shares_of(part, self.team.size, 1) for part in (batch.pixels, batch.inside))
         weights = [float(part.sum()) / float(batch.inside.sum()) for part in inside]

@@ -212,11 +212,24 @@ def make_grid_optimizer(config: TrainConfig, network: Autoencoder, team: Team) -
     return FusedAdamW(groups, config.lr, betas=_GRID_BETAS, team=team)
 
 
-def learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """Return the learning rate of a step (0 for the first) in a run of `total` steps."""
+_ANEW = 0.3
+"""Share of the peak learning rate at which the last part of a run begins anew."""
+
+
+def learning_rate(config: TrainConfig, step: int, total: int, last_share: float = 0.0) -> float:
+    """Return the learning rate of a step (0 for the first) in a run of `total` steps.
+
+    The last part of the run, this share of it, begins anew and falls to 0 by itself.
+    """
     if config.schedule == "constant":
         return config.lr
-    warm = max(1, round(_WARM * total))
+    warm, last = max(1, round(_WARM * total)), math.ceil((1 - last_share) * total)
     if step < warm:
         return config.lr * (step + 1) / warm
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    if last <= step:
+        return config.lr * _ANEW * _cosine((step - last) / (total - last))
+    return config.lr * _cosine((step - warm) / max(1, total - warm))
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))

@@ -34,6 +34,11 @@ class GridObjective(Objective):
         """Steps by which the border between the codes 0 and ±1 lies beyond a half. The exported encoder rounds so."""
         return 0.0
 
+    @property
+    def last_share(self) -> float:
+        """Share of a run, its last part, that trains in another way. Its learning rate begins anew."""
+        return 0.0
+
     def error_weights(self, network: Network) -> list[float]:
         """Return λ of each quality, the bits per pixel that training counts an error of 1 as, in mean squared levels of
         0 to 255. Empty if training counts no bits.

@@ -1,10 +1,9 @@
 """Rate and distortion of grid codes. objectives/rate.py explains the cost, the latents' probabilities and λ.
 
-Three things differ from vector codes:
+Two things differ from vector codes:
 
-- The last part of a run counts the bits of rounded latents. A channel that mostly rounds to zero then costs what it
-  will cost in an archive.
-- In that part, and in the exported encoder, a wider range of latents rounds to zero.
+- The exported encoder rounds a wider range of latents to zero. The decoder and the probabilities learn that in the last
+  part of a run, while the encoder stays as it is.
 - No channel begins with a step so fine that its codes would not fit a byte.
 """
 
@@ -33,7 +32,7 @@ from aekit.training.objectives.rate import (
 )
 from aekit.training.objectives.rounding import (
     DEAD_ZONE,
-    ROUNDED_SHARE,
+    LAST_SHARE,
     bits_per_pixel,
     clipped_mse_inside,
     errors_inside,
@@ -88,6 +87,11 @@ class GridRate(Rate, GridObjective):
         middle = self.lambda_ or _LAMBDA
         return [middle * _SPREAD ** (2 * place - 1) for place in np.linspace(0, 1, self.qualities)]
 
+    @property
+    def last_share(self) -> float:
+        """Share of a run, its last part, in which the encoder is fixed."""
+        return LAST_SHARE
+
     def error_weights(self, network: Network) -> list[float]:
         """Return λ of each quality, the lowest first."""
         weights: list[float] = model_of(network).log_lambda.exp().reshape(-1).tolist()
@@ -134,21 +138,21 @@ class GridRate(Rate, GridObjective):
         return scale
 
     def crop_loss(self, network: Network, x: Tensor, inside: Tensor, rng: torch.Generator, progress: float) -> Tensor:
-        """Return the cost of crops: bits of the noisy latent, or later of the rounded one; error of the rounded one.
+        """Return the cost of crops: bits of the noisy latent, error of the rounded one.
 
-        While bits are counted of rounded latents, the steps keep their size. The bits of a latent that rounds to zero
-        hardly depend on it then, and the steps would become finer than is best.
+        In the last part of a run both are those of codes as the exported encoder makes them, and the encoder is fixed.
 
         With qualities, the crops of a batch have as many different ones as possible.
         """
         model = model_of(network)
         quality = self._mixed(len(x), rng)
         latents = model.of(quality)
-        is_rounded = progress > 1 - ROUNDED_SHARE
-        scale = latents.scale.detach() if is_rounded else latents.scale
-        steps = within_levels(network.features(x, quality) * scale)
-        if is_rounded:
-            coded = rounded = straight_through(steps, round_with_dead_zone(steps, self.dead_zone))
+        is_fixed = progress >= 1 - self.last_share
+        scale = latents.scale.detach() if is_fixed else latents.scale
+        with torch.set_grad_enabled(not is_fixed):
+            steps = within_levels(network.features(x, quality) * scale)
+        if is_fixed:
+            coded = rounded = round_with_dead_zone(steps, self.dead_zone)
         else:
             rounded = straight_through(steps, steps.round())
             coded = steps + torch.rand(steps.shape, generator=rng).to(steps.device) - 0.5

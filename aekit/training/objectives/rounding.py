@@ -13,8 +13,11 @@ DEAD_ZONE = 0.16
 """Steps by which the border between 0 and ±1 lies beyond a half. Chosen on test pictures of three sets, one model each.
 Against plain rounding it saved about 17 % of the bytes on blood cells, 15 % on traffic signs and 0 to 4 % on magnetic
 tiles. Errors differed, so bytes were compared along the slope of the codecs' envelope: take these as rough figures."""
-ROUNDED_SHARE = 0.25
-"""Share of a run, its last part, in which bits are counted of rounded latents instead of latents with noise."""
+LAST_SHARE = 0.25
+"""Share of a run, its last part, in which the encoder and its steps stay as they are. The decoder and the probabilities
+learn from codes that are rounded as the exported encoder rounds them. When the encoder learned too, with the gradients
+of latents that were not rounded, codes grew: on held-out blood cells the cost was 0.194 after 2,400 steps, and 0.185
+with a fixed encoder. The lowest cost of any epoch was 0.189."""
 
 
 def round_with_dead_zone(steps: Tensor, dead_zone: float = DEAD_ZONE) -> Tensor:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from common import machine, save, table
 
 from aekit.model.codec import Codec
-from aekit.model.grids import tile_borders
+from aekit.model.tiles import tile_borders
 
 BAND = 16
 """Pixels on each side of a seam that count as its band."""

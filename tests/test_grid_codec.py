@@ -12,7 +12,7 @@ from conftest import TINY
 from grid_models import made_pictures, write_grid_model
 
 from aekit.errors import OptionError, ShapeError
-from aekit.model import grids
+from aekit.model import grid_runs, tiles
 from aekit.model.codec import DTYPES, Codec
 from aekit.model.grids import GridCodes
 from aekit.spec import GridGeometry
@@ -27,8 +27,8 @@ def gray_codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 40 pixels for every picture of over 1,000."""
-    monkeypatch.setattr(grids, "WHOLE_PIXELS", 1000)
-    monkeypatch.setattr(grids, "TILE_PIXELS", 40)
+    monkeypatch.setattr(tiles, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(tiles, "TILE_PIXELS", 40)
 
 
 def large_picture(height: int = 140, width: int = 131) -> np.ndarray:
@@ -110,7 +110,7 @@ def test_a_run_holds_pictures_of_one_padded_size_and_not_too_many(
         real(role, output, name, rows, out, *rest)
 
     monkeypatch.setattr(grid_codec._sessions, "run_batch", run_batch)
-    monkeypatch.setattr(grids, "RUN_PIXELS", 3 * 24 * 40)
+    monkeypatch.setattr(grid_runs, "RUN_PIXELS", 3 * 24 * 40)
     sizes = [(20, 33), (48, 40), (24, 40), (17, 34), (19, 40), (23, 39), (41, 40)]
     grid_codec.encode([np.zeros((*size, 3), np.uint8) for size in sizes], "uint8")
     assert sorted(seen) == [(1, 48, 40, 3), (1, 48, 40, 3), (2, 24, 40, 3), (3, 24, 40, 3)]
@@ -123,7 +123,7 @@ def test_tiles_change_nothing(grid_codec: Codec, shape: tuple[int, int], request
     latent = grid_codec.encode([picture])[0]
     whole = grid_codec.decode(code)[0]
     request.getfixturevalue("small_tiles")
-    assert len(grids._tiles(code[0].shape, grid_codec.spec.grid, 1)) > 1
+    assert len(tiles.tiles_of(code[0].shape, grid_codec.spec.grid, 1)) > 1
     np.testing.assert_array_equal(grid_codec.encode([picture], "uint8")[0], code[0])
     np.testing.assert_allclose(grid_codec.encode([picture])[0], latent, atol=1e-3)
     assert np.abs(grid_codec.decode(code)[0].astype(int) - whole).max() <= 1
@@ -134,8 +134,8 @@ def test_without_its_margin_a_tile_has_other_codes(grid_codec: Codec, monkeypatc
     """The test above must be able to fail: the made model does depend on a place's neighbours."""
     picture = large_picture()
     code = grid_codec.encode([picture])[0]
-    real = grids._tiles
-    monkeypatch.setattr(grids, "_tiles", lambda shape, geometry, _: real(shape, geometry, 0))
+    real = tiles.tiles_of
+    monkeypatch.setattr(grid_runs, "tiles_of", lambda shape, geometry, _: real(shape, geometry, 0))
     assert np.abs(grid_codec.encode([picture])[0] - code).max() > 0.1
 
 
@@ -153,11 +153,11 @@ def test_large_pictures_among_small_ones_keep_the_order(grid_codec: Codec) -> No
 
 def test_tiles_cover_a_side_once_and_are_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
     for places, tile, halo in itertools.product((1, 5, 39, 40, 41, 57, 1000), (1, 7, 40), (0, 3, 11)):
-        monkeypatch.setattr(grids, "TILE_PIXELS", 16 * tile)
+        monkeypatch.setattr(tiles, "TILE_PIXELS", 16 * tile)
         geometry = GridGeometry(16, 3, halo, halo)
-        spans = grids._spans(places, geometry, halo)
+        spans = tiles._spans(places, geometry, halo)
         assert [span.start for span in spans[1:]] == [span.stop for span in spans[:-1]]
-        assert grids.tile_borders(places, geometry, halo) == [span.start for span in spans[1:]]
+        assert tiles.tile_borders(places, geometry, halo) == [span.start for span in spans[1:]]
         assert (spans[0].start, spans[-1].stop) == (spans[0].first, spans[-1].last) == (0, places)
         assert len({span.last - span.first for span in spans}) == 1
         assert spans[0].last - spans[0].first <= max(tile, 3 * halo, 1)
@@ -168,8 +168,8 @@ def test_tiles_cover_a_side_once_and_are_of_one_length(monkeypatch: pytest.Monke
 
 
 def test_runs_at_a_time_are_limited_by_their_pixels(grid_codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grids, "RUN_PIXELS", 1)  # a run for each picture
-    monkeypatch.setattr(grids, "FLIGHT_PIXELS", 2 * 24 * 40)
+    monkeypatch.setattr(grid_runs, "RUN_PIXELS", 1)  # a run for each picture
+    monkeypatch.setattr(grid_runs, "FLIGHT_PIXELS", 2 * 24 * 40)
     codec, lock, now, most = Codec.load(grid_codec.bundle.path, "cpu", 4, parallel_batches=4), Lock(), [], []
     real = codec._sessions.run_batch
 

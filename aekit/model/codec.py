@@ -19,7 +19,8 @@ import numpy.typing as npt
 from aekit.errors import OptionError, ShapeError, unknown_value
 from aekit.images.decode import Pixels
 from aekit.model.bundle import Bundle
-from aekit.model.grids import Array, GridCodes, Runs, decode_grids, encode_grids
+from aekit.model.grid_runs import Runs, decode_grids, encode_grids
+from aekit.model.grids import Array, GridCodes
 from aekit.model.sessions import Sessions
 from aekit.spec import ModelSpec
 

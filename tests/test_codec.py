@@ -13,7 +13,8 @@ from PIL import Image
 from aekit.errors import OptionError, ShapeError
 from aekit.evaluation.metrics import mse
 from aekit.model import sessions
-from aekit.model.codec import DTYPES, Codec
+from aekit.model.arguments import DTYPES
+from aekit.model.codec import Codec
 
 IMAGES = made_images(40, seed=5)
 

@@ -21,8 +21,8 @@ from aekit.codes.npy_format import CodeWriter
 from aekit.codes.npy_index import index_path
 from aekit.errors import AekitError, CodesError, ModelMismatch
 from aekit.images.records import Record, check_relative
+from aekit.model.arguments import DTYPES
 from aekit.model.bundle import Bundle
-from aekit.model.codec import DTYPES
 
 BUNDLE = Bundle.read(TINY)
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -13,7 +13,8 @@ from grid_models import made_pictures, write_grid_model
 
 from aekit.errors import OptionError, ShapeError
 from aekit.model import grid_runs, tiles
-from aekit.model.codec import DTYPES, Codec
+from aekit.model.arguments import DTYPES
+from aekit.model.codec import Codec
 from aekit.model.grids import GridCodes
 from aekit.spec import GridGeometry
 

@@ -12,7 +12,8 @@ from aekit.codes.formats import FORMATS, CodeFormat
 from aekit.errors import OptionError
 from aekit.jobs import JobOptions
 from aekit.jobs.options import MAX_BATCH_SIZE, MAX_WORKERS
-from aekit.model.codec import BATCH_SIZE, DTYPES
+from aekit.model.arguments import DTYPES
+from aekit.model.codec import BATCH_SIZE
 
 HUGE = int("9" * 31)
 

@@ -19,7 +19,8 @@ from aekit.images.decode import Pixels
 from aekit.images.picture_output import MARKER
 from aekit.images.sources import ArraySource, open_source
 from aekit.jobs import JobOptions, Summary
-from aekit.model.codec import DTYPES, Codec
+from aekit.model.arguments import DTYPES
+from aekit.model.codec import Codec
 
 IMAGES = made_images(12)
 

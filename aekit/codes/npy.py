@@ -17,8 +17,9 @@ from aekit.errors import CodesError, SourceError, reason
 from aekit.images.arrays import read_rows
 from aekit.images.paths import FILE, NOTHING, kind_of
 from aekit.images.records import Record
+from aekit.model.arguments import DTYPES
 from aekit.model.bundle import Bundle
-from aekit.model.codec import DTYPES, Codes
+from aekit.model.codec import Codes
 from aekit.model.grids import GridCodes
 
 _CHECKED_BYTES = 2**20

@@ -7,8 +7,7 @@ A model of grid codes takes pictures of any height and width, and its codes are 
 sizes as a list; their codes are a GridCodes.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, overload
@@ -16,22 +15,28 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from aekit.errors import OptionError, ShapeError, unknown_value
 from aekit.images.decode import Pixels
+from aekit.model.arguments import (
+    Quality,
+    check_batch_size,
+    checked_codes,
+    checked_dtype,
+    checked_grids,
+    checked_images,
+    checked_pictures,
+    checked_qualities,
+)
 from aekit.model.bundle import Bundle
 from aekit.model.grid_runs import Runs, decode_grids, encode_grids
 from aekit.model.grids import Array, GridCodes
 from aekit.model.sessions import Sessions
 from aekit.spec import ModelSpec
 
+Images = Pixels | list[Pixels]
+"""Images as an array uint8 [n, H, W, C], or pictures of any sizes as a list."""
+
 Codes = npt.NDArray[Any]
 """Array of codes, [n, code_dim], or [n, h, w, code_dim] for a model of grid codes, with a dtype in DTYPES."""
-
-Quality = int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
-"""The quality of all pictures, one for each, or None; see `Codec.encode`."""
-
-DTYPES = ("float32", "float16", "uint8")
-"""Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
 
 BATCH_SIZE = 256
 """Default number of images in a run of a graph. Results do not depend on it."""
@@ -131,24 +136,14 @@ class Codec:
 
     @overload
     def encode(
-        self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+        self, images: Pixels, dtype: npt.DTypeLike = ..., batch_size: int = ..., *, quality: Quality = ...
     ) -> Codes: ...
     @overload
     def encode(
-        self,
-        images: list[Pixels],
-        dtype: npt.DTypeLike = "float32",
-        batch_size: int = BATCH_SIZE,
-        *,
-        quality: Quality = None,
+        self, images: list[Pixels], dtype: npt.DTypeLike = ..., batch_size: int = ..., *, quality: Quality = ...
     ) -> GridCodes: ...
     def encode(
-        self,
-        images: Pixels | list[Pixels],
-        dtype: npt.DTypeLike = "float32",
-        batch_size: int = BATCH_SIZE,
-        *,
-        quality: Quality = None,
+        self, images: Images, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
     ) -> Codes | GridCodes:
         """Encode images to codes of `dtype`.
 
@@ -172,28 +167,29 @@ class Codec:
             BundleError: encoder.onnx is missing, damaged or from another model, or computes NaN.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
-        dtype = _name_of(dtype)
-        _check_batch(batch_size)
+        dtype, spec = checked_dtype(dtype), self.spec
+        check_batch_size(batch_size)
         output = "code" if dtype == "uint8" else "latent"
-        if self.spec.is_grid:
-            pictures = self._checked_pictures(images)
+        if spec.is_grid:
+            pictures = checked_pictures(images, spec)
             runs = self._runs("encoder", output, "image", batch_size)
-            qualities = self._qualities(quality, len(pictures))
-            codes = encode_grids(pictures, self.spec.grid, self.spec.code_dim, dtype, runs, qualities)
-            return codes if isinstance(images, list | tuple) else self._stacked(codes, np.shape(images), dtype)
-        checked = self._checked_images(images)
-        self._qualities(quality, len(checked))
-        out = np.empty((len(checked), self.spec.code_dim), dtype)
+            qualities = checked_qualities(quality, len(pictures), spec)
+            codes = encode_grids(pictures, spec.grid, spec.code_dim, dtype, runs, qualities)
+            if isinstance(images, list | tuple):
+                return codes
+            height, width = np.shape(images)[1:3]
+            return _stacked(codes.codes, (*spec.grid.code_shape(height, width), spec.code_dim), dtype)
+        checked = checked_images(images, spec)
+        checked_qualities(quality, len(checked), spec)
+        out = np.empty((len(checked), spec.code_dim), dtype)
         self._sessions.run("encoder", output, "image", checked, out, batch_size)
         return out
 
     @overload
-    def decode(self, codes: Codes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> Pixels: ...
+    def decode(self, codes: Codes, batch_size: int = ..., *, quality: Quality = ...) -> Pixels: ...
     @overload
-    def decode(self, codes: GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> list[Pixels]: ...
-    def decode(
-        self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None
-    ) -> Pixels | list[Pixels]:
+    def decode(self, codes: GridCodes, batch_size: int = ..., *, quality: Quality = ...) -> list[Pixels]: ...
+    def decode(self, codes: Codes | GridCodes, batch_size: int = BATCH_SIZE, *, quality: Quality = None) -> Images:
         """Decode codes [n, code_dim], uint8 or floating point, to images uint8 [n, height, width, channels].
 
         A model of grid codes takes [n, h, w, code_dim] and returns whole blocks, [n, h · stride, w · stride, channels].
@@ -207,70 +203,42 @@ class Codec:
             BundleError: decoder.onnx is missing, damaged or from another model.
             ProviderError: the provider is unknown, absent or can't run the graph.
         """
-        _check_batch(batch_size)
-        if self.spec.is_grid:
-            grids = codes if isinstance(codes, GridCodes) else self._whole_blocks(np.asarray(codes))
-            for code in grids.codes:
-                self._check_code(code)
-            if not grids.qualities:
-                if self.spec.has_qualities and quality is None and grids.codes:
-                    expected = f"the quality of the codes, 1 to {self.spec.qualities}"
-                    raise OptionError("quality", expected=expected, found="none")
-                grids = replace(grids, qualities=self._qualities(quality, len(grids)))
-            self._qualities(grids.qualities, len(grids))
-            pictures = decode_grids(grids, self.spec.grid, self._runs("decoder", "image", "latent", batch_size))
+        check_batch_size(batch_size)
+        spec = self.spec
+        if spec.is_grid:
+            grids = checked_grids(codes, quality, spec)
+            pictures = decode_grids(grids, spec.grid, self._runs("decoder", "image", "latent", batch_size))
             if isinstance(codes, GridCodes):
                 return pictures
-            size = (side * self.spec.grid.stride for side in codes.shape[1:3])
-            return np.stack(pictures) if pictures else np.empty((0, *size, self.spec.grid.channels), np.uint8)
-        if isinstance(codes, GridCodes):
-            fix = "use the model that made these codes"
-            raise ShapeError("codes", expected=f"[n, {self.spec.code_dim}]", found="grid codes", fix=fix)
-        codes = np.asarray(codes)
-        self._qualities(quality, len(codes))
-        if codes.ndim != 2 or codes.shape[1] != self.spec.code_dim or codes.dtype.name not in (*DTYPES, "float64"):
-            raise ShapeError(
-                "codes",
-                expected=f"[n, {self.spec.code_dim}] of {', '.join(DTYPES)}",
-                found=f"{list(codes.shape)} of {codes.dtype}",
-            )
-        _check_finite(codes)
-        out = np.empty((len(codes), *self.spec.fixed.shape), np.uint8)
-        self._sessions.run("decoder", "image", "latent", codes, out, batch_size)
+            height, width = (side * spec.grid.stride for side in np.shape(codes)[1:3])
+            return _stacked(pictures, (height, width, spec.grid.channels), "uint8")
+        vectors = checked_codes(codes, spec)
+        checked_qualities(quality, len(vectors), spec)
+        out = np.empty((len(vectors), *spec.fixed.shape), np.uint8)
+        self._sessions.run("decoder", "image", "latent", vectors, out, batch_size)
         return out
 
     @overload
     def reconstruct(
-        self, images: Pixels, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+        self, images: Pixels, dtype: npt.DTypeLike = ..., batch_size: int = ..., *, quality: Quality = ...
     ) -> Pixels: ...
     @overload
     def reconstruct(
-        self,
-        images: list[Pixels],
-        dtype: npt.DTypeLike = "float32",
-        batch_size: int = BATCH_SIZE,
-        *,
-        quality: Quality = None,
+        self, images: list[Pixels], dtype: npt.DTypeLike = ..., batch_size: int = ..., *, quality: Quality = ...
     ) -> list[Pixels]: ...
     def reconstruct(
-        self,
-        images: Pixels | list[Pixels],
-        dtype: npt.DTypeLike = "float32",
-        batch_size: int = BATCH_SIZE,
-        *,
-        quality: Quality = None,
-    ) -> Pixels | list[Pixels]:
+        self, images: Images, dtype: npt.DTypeLike = "float32", batch_size: int = BATCH_SIZE, *, quality: Quality = None
+    ) -> Images:
         """Encode images to codes of `dtype` and decode these: images of the same sizes, as an array or a list.
 
         Raises ShapeError, OptionError, BundleError and ProviderError as `encode` and `decode` do.
         """
         if self.spec.is_grid:
-            codes = self.encode(self._checked_pictures(images), dtype, batch_size, quality=quality)
+            codes = self.encode(checked_pictures(images, self.spec), dtype, batch_size, quality=quality)
             pictures = self.decode(codes, batch_size)
             if isinstance(images, list | tuple):
                 return pictures
-            shape = *np.shape(images)[:3], self.spec.grid.channels
-            return np.stack(pictures) if pictures else np.empty(shape, np.uint8)
+            return _stacked(pictures, (*np.shape(images)[1:3], self.spec.grid.channels), "uint8")
         vectors: Codes = self.encode(np.asarray(images), dtype, batch_size, quality=quality)
         return self.decode(vectors, batch_size)
 
@@ -281,125 +249,7 @@ class Codec:
             partial(sessions.run_batch, role, output, name), sessions.each, sessions.parallel_batches, batch_size
         )
 
-    def _qualities(self, quality: Quality, count: int) -> tuple[int, ...]:
-        """Return the quality of each of `count` pictures; nothing for a model without qualities.
 
-        Raises OptionError if the model lacks one, or there are more or fewer than pictures.
-        """
-        most = self.spec.qualities
-        if not self.spec.has_qualities:
-            if quality is not None and not (isinstance(quality, tuple) and not quality):
-                fix = "leave it out, or train a model with `aekit train --qualities`"
-                raise OptionError(
-                    "quality", expected="none: the model has one quality", found=str(quality)[:80], fix=fix
-                )
-            return ()
-        if quality is None:
-            quality = self.spec.default_quality
-        several = list(quality) if isinstance(quality, Iterable) else [quality] * count
-        if len(several) != count or not all(
-            isinstance(each, int | np.integer) and 1 <= each <= most for each in several
-        ):
-            expected = f"1 to {most}, or as many of these as pictures"
-            raise OptionError("quality", expected=expected, found=str(quality)[:80])
-        return tuple(map(int, several))
-
-    def _checked_images(self, images: Any) -> Pixels:
-        shape = self.spec.fixed.shape
-        if isinstance(images, list | tuple) and len({np.shape(image) for image in images}) > 1:
-            expected, found = f"images of {self.spec.geometry}", "images of differing sizes"
-            raise ShapeError("images", expected=expected, found=found, fix="bring each to this size" + _FITTING)
-        images = np.asarray(images)
-        if images.ndim == 3 and shape[2] == 1 and images.shape[1:] == shape[:2]:
-            images = images[..., None]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-            raise ShapeError(
-                "images",
-                expected=f"uint8 [n, {', '.join(map(str, shape))}]",
-                found=f"{images.dtype} {list(images.shape)}",
-                fix=_fix_of(images, shape),
-            )
-        return images
-
-    def _checked_pictures(self, images: Any) -> list[Pixels]:
-        if not isinstance(images, list | tuple):
-            images = np.asarray(images)
-            if images.ndim not in (3, 4):
-                expected = f"a list of pictures, or uint8 [n, height, width, {self.spec.grid.channels}]"
-                raise ShapeError("pictures", expected=expected, found=f"{images.dtype} {list(images.shape)}")
-        return [self._checked_picture(image) for image in images]
-
-    def _checked_picture(self, picture: Pixels) -> Pixels:
-        picture, channels = np.asarray(picture), self.spec.grid.channels
-        if picture.ndim == 2 and channels == 1:
-            picture = picture[..., None]
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != channels or 0 in picture.shape:
-            raise ShapeError(
-                "a picture",
-                expected=f"uint8 [height, width, {channels}]",
-                found=f"{picture.dtype} {list(picture.shape)}",
-                fix="give one picture as [picture], several of one size as an array [n, height, width, channels]",
-            )
-        return picture
-
-    def _stacked(self, codes: GridCodes, shape: tuple[int, ...], dtype: str) -> Codes:
-        """Return the codes of pictures of one array, whose shape is `shape`, as an array [n, h, w, K]."""
-        if codes.codes:
-            return np.stack(codes.codes)
-        return np.empty((0, *self.spec.grid.code_shape(shape[1], shape[2]), self.spec.code_dim), dtype)
-
-    def _whole_blocks(self, codes: Codes) -> GridCodes:
-        stride = self.spec.grid.stride
-        if codes.ndim != 4:
-            expected = f"[n, h, w, {self.spec.code_dim}], or a GridCodes"
-            raise ShapeError("codes", expected=expected, found=str(list(codes.shape)))
-        size = codes.shape[1] * stride, codes.shape[2] * stride
-        return GridCodes(tuple(codes), (size,) * len(codes))
-
-    def _check_code(self, code: Array) -> None:
-        if code.ndim != 3 or code.shape[2] != self.spec.code_dim or code.dtype.name not in (*DTYPES, "float64"):
-            raise ShapeError(
-                "a grid code",
-                expected=f"[h, w, {self.spec.code_dim}] of {', '.join(DTYPES)}",
-                found=f"{list(code.shape)} of {code.dtype}",
-            )
-        _check_finite(code)
-
-
-_FITTING = " with aekit.images.decode.fit_array(images [n, height, width, channels], codec.spec.geometry)"
-"""How images of another size are brought to the model's."""
-
-
-def _fix_of(images: npt.NDArray[Any], shape: tuple[int, int, int]) -> str:
-    """Say how images that do not fit a model of vector codes, whose images have `shape`, can be made to fit."""
-    if images.dtype == bool or images.dtype.kind == "f":
-        return "for numbers from 0 to 1 give (255 * images).round().astype(np.uint8)"
-    if images.dtype != np.uint8:
-        return "give uint8, for numbers from 0 to 255 images.astype(np.uint8)"
-    if images.shape == shape or (shape[2] == 1 and images.shape == shape[:2]):
-        return "give one image as images[None]"
-    if images.ndim == 4 and images.shape[3] in (1, 3):
-        return "bring them to the model's size and colour" + _FITTING
-    return "give an array [n, height, width, channels]; of another size, bring it to the model's" + _FITTING
-
-
-def _name_of(dtype: Any) -> str:
-    """Return the name of a type of codes, given as a name or as numpy's type. Raises OptionError unless in DTYPES."""
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
-        raise unknown_value("dtype", dtype, DTYPES)
-    return name
-
-
-def _check_batch(batch_size: int) -> None:
-    if batch_size < 1:
-        raise OptionError("batch size", expected="1 or more", found=str(batch_size)[:80])
-
-
-def _check_finite(codes: Array) -> None:
-    # The graph takes float32. NaN and infinity fail this comparison too.
-    if codes.dtype.kind == "f" and not (np.abs(codes) <= np.finfo(np.float32).max).all():
-        raise ShapeError("codes", expected="finite numbers of float32", found="NaN, infinity or larger ones")
+def _stacked(arrays: Sequence[Array], shape: tuple[int, ...], dtype: str) -> Array:
+    """Return arrays of one `shape` as one array [n, …], which may be empty."""
+    return np.stack(arrays) if arrays else np.empty((0, *shape), dtype)

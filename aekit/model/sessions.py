@@ -91,10 +91,8 @@ class Sessions:
     def run(self, role: str, output: str, name: str, rows: npt.NDArray[Any], out: Any, batch_size: int) -> None:
         """Run the graph of `role` on `rows` [n, …], its input called `name`, and write its `output` into `out` [n, …].
 
-        Raises OptionError if `batch_size` is below 1, and the errors of `run_batch`.
+        `batch_size` is 1 or more. Raises the errors of `run_batch`.
         """
-        if batch_size < 1:
-            raise OptionError("batch size", expected="1 or more", found=str(batch_size)[:80])
         size = min(batch_size, -(-len(rows) // self.parallel_batches) or 1)
         starts = range(0, len(rows), size)
         self.session(role)  # an unusable graph is an error even if there is no row

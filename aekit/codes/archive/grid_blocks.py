@@ -5,7 +5,7 @@ Version 3 is for models of several qualities. It has the quality of each picture
     inputs, rows, coder, r │ r bytes of sizes and records │ part │ part │ …
     part:  CRC-32 of its numbers, p │ p bytes of codes
 
-The parts follow from the sizes (aekit.codes.archive.parts).
+The parts follow from the sizes (aekit.codes.archive.parts). aekit.codes.archive.pictures packs the sizes and records.
 """
 
 import struct
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.codes.archive import container
-from aekit.codes.archive.columns import Columns, Numbers, deflated, planes
+from aekit.codes.archive.columns import Numbers
 from aekit.codes.archive.container import BLOCK, frame, undecodable
 from aekit.codes.archive.parts import Part, parts_of
-from aekit.codes.archive.records import joined, most_bytes, own_sizes, path_columns, take_paths
+from aekit.codes.archive.pictures import Pictures, pack, unpack
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import ModelTables
@@ -131,7 +131,7 @@ class GridLayout:
             grids = part.grids(codes.codes)
             data = coder.encode(grids, codes.qualities[part.first : part.stop])
             parts += _PART.pack(_crc(grids), len(data)), data
-        names = _pack_sizes(codes, records if self._named else None)
+        names = pack(codes, records if self._named else None)
         return GridBlock(inputs, len(codes), coder.mode, names, b"".join(parts)).to_bytes()
 
     def block(self, body: bytes, where: str) -> GridBlock:
@@ -143,15 +143,15 @@ class GridLayout:
 
     def sizes(self, block: GridBlock, where: str) -> list[tuple[int, int]]:
         """Return (height, width) of the pictures of a block as they were encoded. Raises CodesError for damage."""
-        return self._unpacked(block, where, names=False).sizes
+        return self._pictures(block, where, names=False).sizes
 
     def qualities(self, block: GridBlock, where: str) -> list[int]:
         """Return the qualities of the pictures of a block; none for a model of one. Raises CodesError for damage."""
-        return self._unpacked(block, where, names=False).qualities
+        return self._pictures(block, where, names=False).qualities
 
     def records(self, block: GridBlock, where: str) -> list[Record]:
         """Return the records of a block's inputs. Raises CodesError if they are damaged."""
-        return self._unpacked(block, where, names=True).records
+        return self._pictures(block, where, names=True).records
 
     def codes(self, block: GridBlock, where: str, rows: Numbers | None = None) -> GridCodes:
         """Decode the codes of a block, or of its ascending `rows`. Only the parts that hold them are decoded.
@@ -159,8 +159,8 @@ class GridLayout:
         Raises CodesError if they are damaged or decode to other numbers than were coded.
         """
         assert self._coders is not None
-        coder, facts = self._coders.of_mode(block.mode, where), self._unpacked(block, where, names=False)
-        sizes, qualities = facts.sizes, facts.qualities
+        coder, pictures = self._coders.of_mode(block.mode, where), self._pictures(block, where, names=False)
+        sizes, qualities = pictures.sizes, pictures.qualities
         shapes = [self._geometry.code_shape(*size) for size in sizes]
         wanted = range(block.rows) if rows is None else rows.tolist()
         chosen, found = set(wanted), dict[int, U8]()
@@ -186,44 +186,18 @@ class GridLayout:
             tuple(qualities[row] for row in wanted) if qualities else (),
         )
 
-    def _unpacked(self, block: GridBlock, where: str, *, names: bool) -> "_Facts":
+    def _pictures(self, block: GridBlock, where: str, *, names: bool) -> Pictures:
         """Return the sizes and qualities of a block's pictures, checked, and with `names` the records of its inputs."""
         try:
-            columns, records = Columns(block.names, most_bytes(block.inputs)), list[Record]()
-            width = np.cumsum(columns.numbers(block.rows, 2)) & 0xFFFF
-            height = (width + columns.numbers(block.rows, 2)) & 0xFFFF
-            qualities = columns.numbers(block.rows, 1).tolist() if self._qualities else []
-            if not all(1 <= quality <= self._qualities for quality in qualities):
-                raise ValueError(f"a quality that is not 1 to {self._qualities}")
-            if names:
-                paths, reasons = take_paths(columns, block.inputs, block.rows)
-                own = [(side + columns.numbers(block.rows, 4)) & 0xFFFFFFFF for side in (width, height)]
-                records = joined(paths, reasons, own[0], own[1])
-            if names or not self._named:
-                columns.end()
-            sizes = list(zip(height.tolist(), width.tolist(), strict=True))
-            if 0 in width or 0 in height:
-                raise ValueError("a picture without pixels")
-            shapes = [(*self._geometry.code_shape(*size), self._channels) for size in sizes]
+            found = unpack(block.names, block.inputs, block.rows, self._qualities, named=self._named, names=names)
+            shapes = [(*self._geometry.code_shape(*size), self._channels) for size in found.sizes]
             total = sum(height * width * channels for height, width, channels in shapes)
-            if not all(map(_fits, shapes)) or (len(sizes) > 1 and total > BLOCK_NUMBERS):
+            if not all(map(_fits, shapes)) or (len(shapes) > 1 and total > BLOCK_NUMBERS):
                 raise ValueError(f"codes of {total:,} numbers")
         except (ValueError, OverflowError) as error:
             expected = f"the sizes and records of {block.inputs} images"
             raise CodesError(where, expected=expected, found=str(error)) from error
-        return _Facts(sizes, qualities, records)
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What a block says of its pictures, beside their codes."""
-
-    sizes: list[tuple[int, int]]
-    """(height, width) of each picture as it was encoded."""
-    qualities: list[int]
-    """Quality of each picture; empty for a model without qualities."""
-    records: list[Record]
-    """Records of the inputs; empty if they have no paths or were not asked for."""
+        return found
 
 
 def _fits(shape: tuple[int, int, int]) -> bool:
@@ -254,15 +228,3 @@ def _located(data: bytes, parts: Iterable[Part], where: str) -> list[tuple[Part,
     if at != len(data):
         raise CodesError(where, expected=f"{at} bytes of codes", found=f"{len(data)}")
     return located
-
-
-def _pack_sizes(codes: GridCodes, records: Sequence[Record] | None) -> bytes:
-    """Return the sizes and qualities of pictures, and the records of the inputs where they have paths, as bytes."""
-    height, width = np.array(codes.sizes, np.int64).reshape(-1, 2).T
-    columns = [planes(np.diff(width, prepend=0), 2), planes(height - width, 2)]
-    if codes.qualities:
-        columns.append(planes(codes.qualities, 1))
-    if records is not None:
-        own = own_sizes(records)
-        columns += [*path_columns(records), planes(own[:, 0] - width, 4), planes(own[:, 1] - height, 4)]
-    return deflated(columns)

@@ -35,7 +35,7 @@ def most_bytes(inputs: int) -> int:
 def pack(records: Sequence[Record]) -> bytes:
     """Return the records of a block of vector codes as bytes."""
     width, height = own_sizes(records).T
-    return deflated([*path_columns(records), planes(np.diff(width, prepend=0), 4), planes(height - width, 4)])
+    return deflated([*path_columns(records), *size_columns(width, height, 4)])
 
 
 def unpack(data: bytes, inputs: int, rows: int, where: str) -> list[Record]:
@@ -46,8 +46,7 @@ def unpack(data: bytes, inputs: int, rows: int, where: str) -> list[Record]:
     try:
         columns = Columns(data, most_bytes(inputs))
         paths, reasons = take_paths(columns, inputs, rows)
-        width = np.cumsum(columns.numbers(rows, 4)) & 0xFFFFFFFF
-        height = (width + columns.numbers(rows, 4)) & 0xFFFFFFFF
+        width, height = take_sizes(columns, rows, 4)
         columns.end()
     except (ValueError, OverflowError) as error:
         raise CodesError(where, expected=f"the records of {inputs} images", found=str(error)) from error
@@ -58,6 +57,21 @@ def own_sizes(records: Sequence[Record]) -> Numbers:
     """Return (width, height) of the inputs that could be read, [rows, 2]."""
     sizes = [(record.width, record.height) for record in records if not record.error]
     return np.array(sizes, np.int64).reshape(-1, 2)
+
+
+def size_columns(width: Numbers, height: Numbers, count: int) -> list[bytes]:
+    """Return the columns of sizes, with `count` bytes for each number.
+
+    The first column has differences of a width and the width before it, the second of a height and its width.
+    """
+    return [planes(np.diff(width, prepend=0), count), planes(height - width, count)]
+
+
+def take_sizes(columns: Columns, rows: int, count: int) -> tuple[Numbers, Numbers]:
+    """Return the widths and heights of `size_columns`. Raises ValueError if the columns end before."""
+    most = (1 << 8 * count) - 1
+    width = np.cumsum(columns.numbers(rows, count)) & most
+    return width, (width + columns.numbers(rows, count)) & most
 
 
 def path_columns(records: Sequence[Record]) -> list[bytes]:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aekit.codes.archive.parts import Part, parts_of
+from aekit.codes.checksums import crc_of
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import CONTEXT, STATIC, GridCoders
 from aekit.codes.tables import read_tables
@@ -167,7 +168,7 @@ class Messages:
 
 
 def _check(head: bytes, code: U8) -> bytes:
-    return zlib.crc32(np.ascontiguousarray(code).data.cast("B"), zlib.crc32(head)).to_bytes(4, "little")[:_CHECK]
+    return crc_of([code], zlib.crc32(head)).to_bytes(4, "little")[:_CHECK]
 
 
 def _verify(head: bytes, code: U8, check: bytes) -> None:

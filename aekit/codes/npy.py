@@ -3,7 +3,6 @@
 codes.npy holds float32, float16 or uint8 numbers: vector codes [n, code_dim], or grid codes of one shape, [n, h, w, K].
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from aekit.codes.checksums import crc_of
 from aekit.codes.mismatch import mismatch
 from aekit.codes.npy_index import index_path, read_header, read_lines
 from aekit.errors import CodesError, SourceError, reason
@@ -136,7 +136,7 @@ class CodeFile:
         crc = 0
         for start in range(0, len(self.codes), size):
             batch = self._read(start, start + size)
-            crc = zlib.crc32(batch.data.cast("B") if batch.size else b"", crc)
+            crc = crc_of([batch], crc)
             yield batch
         if self.header is not None and self.header["crc32"] != crc:
             raise CodesError(f"{self.path} was altered", expected=f"CRC-32 {self.header['crc32']}", found=f"{crc}")

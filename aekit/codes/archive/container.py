@@ -211,10 +211,18 @@ def _claimed_size(file: BinaryIO, offset: int, end: int) -> int:
     return size if FRAME_BYTES + _MIN_BLOCK <= size <= min(FRAME_BYTES + _MAX_BODY, end - offset) else 0
 
 
+_OTHER_COPY = "use another copy of the archive, and the model folder that made it"
+"""What to do about a block whose codes do not decode."""
+
+
 def undecodable(where: str, error: CodesError) -> CodesError:
     """Return the error of a block whose codes the entropy coder refused; its own error does not name the file."""
-    fix = "use another copy of the archive, and the model folder that made it"
-    return CodesError(f"{where}: the codes can't be decoded", found=reason(error), fix=fix)
+    return CodesError(f"{where}: the codes can't be decoded", found=reason(error), fix=_OTHER_COPY)
+
+
+def other_numbers(where: str) -> CodesError:
+    """Return the error of a block whose codes decode to numbers with another CRC-32 than the block has."""
+    return CodesError(f"{where}: the codes decode to other numbers than were stored", fix=_OTHER_COPY)
 
 
 def inflate(data: bytes, most: int, bits: int) -> bytes:

@@ -9,7 +9,6 @@ The parts follow from the sizes (aekit.codes.archive.parts). aekit.codes.archive
 """
 
 import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,9 +18,10 @@ import numpy.typing as npt
 
 from aekit.codes.archive import container
 from aekit.codes.archive.columns import Numbers
-from aekit.codes.archive.container import BLOCK, frame, undecodable
+from aekit.codes.archive.container import BLOCK, frame, other_numbers, undecodable
 from aekit.codes.archive.parts import Part, parts_of
 from aekit.codes.archive.pictures import Pictures, pack, unpack
+from aekit.codes.checksums import crc_of
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import ModelTables
@@ -130,7 +130,7 @@ class GridLayout:
         for part in parts_of([(code.shape[0], code.shape[1]) for code in codes.codes], self._channels):
             grids = part.grids(codes.codes)
             data = coder.encode(grids, codes.qualities[part.first : part.stop])
-            parts += _PART.pack(_crc(grids), len(data)), data
+            parts += _PART.pack(crc_of(grids), len(data)), data
         names = pack(codes, records if self._named else None)
         return GridBlock(inputs, len(codes), coder.mode, names, b"".join(parts)).to_bytes()
 
@@ -171,9 +171,8 @@ class GridLayout:
                 grids = coder.decode(data, part.shapes(shapes), qualities[part.first : part.stop])
             except CodesError as error:
                 raise undecodable(where, error) from error
-            if _crc(grids) != crc:
-                fix = "use another copy of the archive, and the model folder that made it"
-                raise CodesError(f"{where}: the codes decode to other numbers than were stored", fix=fix)
+            if crc_of(grids) != crc:
+                raise other_numbers(where)
             if not part.bottom:
                 found.update((row, grid) for row, grid in enumerate(grids, part.first) if row in chosen)
                 continue
@@ -204,13 +203,6 @@ def _fits(shape: tuple[int, int, int]) -> bool:
     """Return whether an archive can hold a code of this shape. A line is coded at once, so lines are bounded too."""
     height, width, channels = shape
     return width * channels <= MAX_SYMBOLS and height * width * channels <= MAX_NUMBERS
-
-
-def _crc(grids: Sequence[U8]) -> int:
-    crc = 0
-    for grid in grids:
-        crc = zlib.crc32(np.ascontiguousarray(grid).data.cast("B"), crc)
-    return crc
 
 
 def _located(data: bytes, parts: Iterable[Part], where: str) -> list[tuple[Part, bytes, int]]:

@@ -6,7 +6,6 @@ The codes of a block, uint8 [rows, code_dim], are one grid [rows, 1, code_dim] f
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -15,9 +14,10 @@ import numpy as np
 
 from aekit.codes.archive import container
 from aekit.codes.archive.columns import Numbers
-from aekit.codes.archive.container import BLOCK, frame, undecodable
+from aekit.codes.archive.container import BLOCK, frame, other_numbers, undecodable
 from aekit.codes.archive.records import pack
 from aekit.codes.archive.vector_blocks import U8, VectorRows
+from aekit.codes.checksums import crc_of
 from aekit.codes.entropy import MAX_SYMBOLS
 from aekit.codes.grid_coders import GridCoders
 from aekit.codes.tables import ModelTables
@@ -80,7 +80,7 @@ class VectorContextLayout(VectorRows):
         coder = self._coders.best
         data = coder.encode([codes[:, None]]) if len(codes) else b""
         names = pack(records) if self._named else b""
-        return VectorContextBlock(inputs, len(codes), coder.mode, _crc(codes), data, names).to_bytes()
+        return VectorContextBlock(inputs, len(codes), coder.mode, crc_of([codes]), data, names).to_bytes()
 
     def block(self, body: bytes, where: str) -> VectorContextBlock:
         """Read the body of a block's frame. Raises CodesError if it does not fit the archive."""
@@ -100,11 +100,6 @@ class VectorContextLayout(VectorRows):
                 codes = coder.decode(block.codes, [(block.rows, 1)])[0][:, 0]
         except CodesError as error:
             raise undecodable(where, error) from error
-        if _crc(codes) != block.crc or (block.codes and not block.rows):
-            fix = "use another copy of the archive, and the model folder that made it"
-            raise CodesError(f"{where}: the codes decode to other numbers than were stored", fix=fix)
+        if crc_of([codes]) != block.crc or (block.codes and not block.rows):
+            raise other_numbers(where)
         return codes if rows is None else codes[rows]
-
-
-def _crc(codes: U8) -> int:
-    return zlib.crc32(np.ascontiguousarray(codes).data.cast("B")) if codes.size else 0

@@ -8,12 +8,12 @@ decoder computes the tables of a pass from the symbols of earlier passes.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aekit.codes.checksums import crc_of
 from aekit.codes.context.model import ContextModel, in_passes
 from aekit.codes.context.places import ZERO, Canvas, Codes
 from aekit.codes.entropy import ESCAPE, MAX_SYMBOLS
@@ -135,7 +135,4 @@ def _canvas(shapes: Sequence[tuple[int, int]], model: ContextModel, qualities: S
 
 
 def _crc(codes: Iterable[Codes], size: int) -> bytes:
-    crc = 0
-    for code in codes:
-        crc = zlib.crc32(code.tobytes(), crc)
-    return crc.to_bytes(4, "little")[:size]
+    return crc_of(codes).to_bytes(4, "little")[:size]

@@ -147,6 +147,7 @@ def test_lists_pillow_images_and_types_of_numpy_are_taken(tiny_codec: Codec) -> 
     [
         np.zeros((2, 5), np.float32),
         np.zeros(4, np.float32),
+        np.zeros((), np.float32),
         np.zeros((2, 4, 1), np.float32),
         np.zeros((2, 4), np.int64),
         np.zeros((2, 4), bool),

@@ -80,6 +80,8 @@ def test_arrays_and_lists_have_the_same_codes(grid_codec: Codec, dtype: str, cou
     assert isinstance(listed, GridCodes) and len(listed) == count
     whole = grid_codec.decode(codes)
     assert (whole.shape, whole.dtype) == ((count, 24, 40, 3), np.dtype(np.uint8))
+    if count:
+        np.testing.assert_array_equal(grid_codec.decode(list(codes)), whole)
     again = grid_codec.reconstruct(images, dtype)
     assert again.shape == images.shape
     for row in range(count):
@@ -273,8 +275,9 @@ def test_options_are_checked(grid_codec: Codec) -> None:
 
 def test_a_vector_model_says_so_when_it_meets_pictures_or_grid_codes(grid_codec: Codec) -> None:
     vectors = Codec.load(TINY, "cpu", 1)
-    with pytest.raises(ShapeError, match="images of differing sizes"):
-        vectors.encode([np.zeros((16, 16, 1), np.uint8), np.zeros((16, 17, 1), np.uint8)])
+    for call in (vectors.encode, vectors.reconstruct):
+        with pytest.raises(ShapeError, match="images of differing sizes"):
+            call([np.zeros((16, 16, 1), np.uint8), np.zeros((16, 17, 1), np.uint8)])
     with pytest.raises(ShapeError, match="found grid codes; use the model that made these codes"):
         vectors.decode(grid_codec.encode(made_pictures(2), "uint8"))
     with pytest.raises(ShapeError, match=r"expected \[n, h, w, 6\], or a GridCodes, found \[2, 4\]"):

@@ -239,7 +239,7 @@ class Codec:
             if isinstance(images, list | tuple):
                 return pictures
             return _stacked(pictures, (*np.shape(images)[1:3], self.spec.grid.channels), "uint8")
-        vectors: Codes = self.encode(np.asarray(images), dtype, batch_size, quality=quality)
+        vectors: Codes = self.encode(checked_images(images, self.spec), dtype, batch_size, quality=quality)
         return self.decode(vectors, batch_size)
 
     def _runs(self, role: str, output: str, name: str, batch_size: int) -> Runs:

@@ -19,8 +19,8 @@ from aekit.registry import COMPRESSION, NETWORKS, OBJECTIVES, PURPOSES, choices,
 from aekit.runs import FOLDER, LATEST
 
 if TYPE_CHECKING:
+    from aekit.training.recorder import Epoch
     from aekit.training.session import Plan, TrainResult
-    from aekit.training.trainer import Epoch
 
 
 def train(

@@ -28,8 +28,9 @@ from aekit.training.networks.blocks import BlockStatistics
 from aekit.training.networks.factory import Start
 from aekit.training.opening import open_images, source_in_words
 from aekit.training.pictures import PictureData
+from aekit.training.recorder import Epoch
 from aekit.training.settings import new_run
-from aekit.training.trainer import Epoch, train
+from aekit.training.trainer import train
 
 
 @dataclass(frozen=True)

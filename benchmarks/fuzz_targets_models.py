@@ -110,8 +110,9 @@ def resume(folder: Path) -> Target:
     from aekit.training.config import make_config
     from aekit.training.data import load_training_data
     from aekit.training.loop import TrainLoop
+    from aekit.training.recorder import Epoch, Recorder
     from aekit.training.session import fit_principal
-    from aekit.training.trainer import Epoch, _Recorder, train
+    from aekit.training.trainer import train
 
     np.save(folder / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
     settings: dict[str, Any] = {"hidden": (2,), "code_dim": 2, "epochs": 3, "batch_size": 16, "precision": "fp32"}
@@ -127,7 +128,7 @@ def resume(folder: Path) -> Target:
         if not isinstance(changed, dict):
             raise AekitError("no state")
         run.save_tensors(CHECKPOINT, tensors, changed)
-        recorder = _Recorder(run, loop)
+        recorder = Recorder(run, loop)
         recorder.restore()
         recorder.is_exhausted()
         if not 0 <= loop.step <= loop.total:

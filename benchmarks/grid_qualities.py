@@ -28,7 +28,7 @@ from aekit.training.grid_loop import GridLoop, to_floats
 from aekit.training.networks import Autoencoder, make_network
 from aekit.training.networks.blocks import BlockStatistics
 from aekit.training.objectives.grid_rate import GridRate
-from aekit.training.objectives.rate import model_of
+from aekit.training.objectives.latents import model_of
 from aekit.training.objectives.rounding import round_with_dead_zone
 from aekit.training.pictures import PictureData
 from aekit.training.reproducible import flushed_denormals

@@ -24,7 +24,7 @@ from aekit.training.crops import CropSampler, Picture
 from aekit.training.networks.blocks import sample_blocks
 from aekit.training.networks.grid import GridDecoder, GridEncoder, grid
 from aekit.training.networks.layouts import LAYOUTS
-from aekit.training.objectives.rate import LatentModel
+from aekit.training.objectives.latents import LatentModel
 from aekit.training.objectives.rounding import (
     bits_per_pixel,
     clipped_mse_inside,

@@ -20,8 +20,9 @@ from aekit.training.data import load_training_data
 from aekit.training.devices import choose_precision
 from aekit.training.loop import TrainLoop
 from aekit.training.networks import components_wanted
+from aekit.training.recorder import Epoch
 from aekit.training.reproducible import flushed_denormals, generator
-from aekit.training.trainer import Epoch, train
+from aekit.training.trainer import train
 
 BOOK_COST = 0.0231
 PASSES = 5

@@ -31,7 +31,7 @@ from aekit.training.networks import make_network
 from aekit.training.networks.modulation import Modulation
 from aekit.training.objectives import make_objective
 from aekit.training.objectives.grid_rate import GridRate
-from aekit.training.objectives.rate import model_of
+from aekit.training.objectives.latents import model_of
 from aekit.training.trainer import load_network
 
 PICTURES = made_pictures(32)

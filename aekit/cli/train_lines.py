@@ -8,7 +8,7 @@ from aekit.registry import NETWORKS, OBJECTIVES
 from aekit.spec import Geometry, GridGeometry
 
 if TYPE_CHECKING:
-    from aekit.training.session import Plan, TrainResult
+    from aekit.training.plan import Plan, TrainResult
 
 _FEW = 50
 """Number of held-out images below which their error is only a rough estimate."""

@@ -281,7 +281,7 @@ def test_a_variant_that_costs_too_much_is_refused_and_leaves_nothing(
     run, data = trained(tmp_path, settings, shape)
     # Calibrated on images of nothing, activations of real ones are cut off.
     monkeypatch.setattr(
-        "aekit.exporting.exporter.make_variant",
+        "aekit.exporting.variants.make_variant",
         lambda model, variant, inputs: make_variant(model, variant, np.zeros_like(inputs)),
     )
     with pytest.raises(ParityError, match=r"the variant int8: expected a cost of at most 0.5 dB, found [0-9.]+ dB"):

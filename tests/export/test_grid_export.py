@@ -17,7 +17,8 @@ from aekit.codes.entropy import FrequencyTables
 from aekit.codes.tables import read_tables
 from aekit.errors import ParityError
 from aekit.exporting import samples as looked_at
-from aekit.exporting.exporter import export_run, identity, storage_cost
+from aekit.exporting.exporter import export_run, identity
+from aekit.exporting.figures import storage_cost
 from aekit.exporting.graphs import CodeUnits, DecoderGraph, EncoderGraph, Nearest
 from aekit.exporting.packed import PackedDecoder, PackedEncoder, pixels_of
 from aekit.exporting.parity import measure_parity

@@ -20,7 +20,7 @@ from aekit.spec import GridGeometry
 from aekit.training.checkpoint import Run
 from aekit.training.networks.grid import GridDecoder, GridEncoder
 from aekit.training.objectives.grid_rate import GridRate
-from aekit.training.session import Plan
+from aekit.training.plan import Plan
 from aekit.training.trainer import Interrupted, load_network
 
 FEW: dict[str, Any] = {"preset": "tiny", "batch_size": 1, "steps": 4}

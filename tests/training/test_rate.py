@@ -30,8 +30,9 @@ from aekit.training.context_layout import vector_layout
 from aekit.training.data import TrainingData, load_training_data
 from aekit.training.networks import Autoencoder, make_network
 from aekit.training.objectives import make_objective
+from aekit.training.objectives.latents import LatentModel
 from aekit.training.objectives.objective import clipped_mse
-from aekit.training.objectives.rate import LatentModel, Rate
+from aekit.training.objectives.rate import Rate
 from aekit.training.objectives.vector_prior import VectorPrior
 from aekit.training.session import fit_principal
 from aekit.training.trainer import Interrupted, load_network, train

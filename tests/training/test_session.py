@@ -17,7 +17,8 @@ from aekit.runs import CONFIG, PCA
 from aekit.training.checkpoint import CHECKPOINT, LOCK, Run
 from aekit.training.data import load_training_data
 from aekit.training.objectives import make_objective
-from aekit.training.session import Plan, fit_principal
+from aekit.training.plan import Plan
+from aekit.training.session import fit_principal
 from aekit.training.trainer import train
 
 SMALL = {"code_dim": 3, "hidden": [8], "epochs": 2}

@@ -1,4 +1,4 @@
-"""Rate and distortion of grid codes. objectives/rate.py explains the cost, the latents' probabilities and λ.
+"""Rate and distortion of grid codes. objectives/rate.py explains the cost and λ.
 
 Two things differ from vector codes:
 
@@ -19,17 +19,9 @@ from aekit.errors import OptionError
 from aekit.spec import MAX_QUALITIES
 from aekit.training.networks.blocks import BlockStatistics, deviations_of
 from aekit.training.objectives.grid import Figures, GridObjective
+from aekit.training.objectives.latents import LEVELS, LatentModel, model_of, within_levels
 from aekit.training.objectives.objective import Network
-from aekit.training.objectives.rate import (
-    LEVELS,
-    OVER,
-    LatentModel,
-    Rate,
-    model_of,
-    slope_of,
-    step_of_size,
-    within_levels,
-)
+from aekit.training.objectives.rate import OVER, Rate, slope_of, step_of_size
 from aekit.training.objectives.rounding import (
     DEAD_ZONE,
     LAST_SHARE,

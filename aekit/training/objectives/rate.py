@@ -2,8 +2,8 @@
 
     cost = bits per pixel + λ · 255² · mean squared error,  pixels in [0, 1]
 
-The latent is rounded to a grid. Each dimension has its own step. Each rounded number costs −log2 of its probability.
-A mixture of logistics gives the probability (Salimans et al. 2017 use it for pixels); it is learned with the network.
+The latent is rounded to a grid, and each rounded number costs −log2 of its probability. The grid, the probabilities and
+λ are a LatentModel (objectives/latents.py), which is learned with the network.
 
 Rounding has no gradient, so training replaces it in two ways. The bits are computed for the latent with uniform noise
 of one step's width; the noisy latent's density at a grid point equals the rounded latent's probability (Ballé et al.
@@ -17,29 +17,21 @@ bytes than asked for, and falls while they take more.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aekit.errors import OptionError
 from aekit.spec import MAX_CODE_DIM
+from aekit.training.objectives.latents import LatentModel, model_of
 from aekit.training.objectives.objective import Network, Objective, clipped_mse
 
-_COMPONENTS = 3
-"""Number of logistics in the mixture of each dimension."""
 _STEPS = 4.0
 """Initial number of grid steps in a latent of 1, for a network that starts from random weights."""
 _FEWEST_STEPS = 0.25
 """Least initial number of grid steps in a latent of 1. With fewer, all latents of a dimension would round to 0, and the
 dimension would learn nothing."""
-LEVELS = 256
-"""Number of values of a code. Latents outside the range are clipped, in training and in the exported graph."""
-_RARE = 2.0**-30
-"""Least probability that the cost uses. Smaller ones are lost in the difference of two float32 sigmoids."""
 _LAMBDA = 5e-4
 """Default of λ if neither λ nor a size is given. Digits of 28×28 pixels then take about 13 bytes."""
 _NUMBERS = 3.0
@@ -56,98 +48,6 @@ MOST_BYTES = 2**24
 """Largest size of a code that may be asked for, in bytes."""
 OVER = 4
 """Penalty on weights whose codes are too large: a size f times the requested one multiplies the error by f**OVER."""
-
-
-@dataclass(frozen=True)
-class Latents:
-    """The grid that latents [n, …, D] are rounded to, the probabilities of its points, and λ.
-
-    Each field broadcasts to the latents, and has one more dimension where it has a number for each logistic.
-    """
-
-    scale: Tensor
-    """Number of grid steps in a latent of 1: [D], or [n, 1, 1, D] if the pictures of a batch differ in quality."""
-    size: Tensor
-    """Latent that a step becomes for the decoder: 1 / scale, or learned by itself for a model of qualities."""
-    shares: Tensor
-    means: Tensor
-    log_widths: Tensor
-    log_lambda: Tensor
-    """A scalar, or [n]."""
-
-    def steps(self, z: Tensor) -> Tensor:
-        """Convert latents to grid steps, not rounded, clipped to the range of a code."""
-        return within_levels(z * self.scale)
-
-    def bits(self, steps: Tensor) -> Tensor:
-        """Return the mean bits per image of latents in grid steps, a scalar."""
-        return self.bits_of_each(steps).sum() / len(steps)
-
-    def bits_of_each(self, steps: Tensor) -> Tensor:
-        """Return the bits of each number of latents […, D] in grid steps, […, D].
-
-        The probability of a number is the mixture's mass in the interval of one step around it.
-        """
-        return mixture_bits(steps, self.shares, self.means, self.log_widths)
-
-
-def mixture_bits(steps: Tensor, shares: Tensor, means: Tensor, log_widths: Tensor) -> Tensor:
-    """Return the bits of numbers […, D] under mixtures of logistics. Parameters broadcast to […, D, components]."""
-    # Both tails of a logistic are alike; floats are more precise in the lower one.
-    away = (steps.unsqueeze(-1) - means).abs()
-    narrow = (-log_widths).exp()
-    interval = ((0.5 - away) * narrow).sigmoid() - ((-0.5 - away) * narrow).sigmoid()
-    probability = (interval * shares.softmax(-1)).sum(-1)
-    return -probability.clamp(min=_RARE).log2()
-
-
-class LatentModel(nn.Module):
-    """The learned part of the cost: grid, probabilities and λ. With qualities, one row of each for every quality."""
-
-    def __init__(self, scale: Tensor, weight: float | Sequence[float]) -> None:
-        """Start with `scale` [D], or [Q, D] for Q qualities, and the value of λ, which is [Q] with qualities."""
-        super().__init__()
-        self.log_scale = nn.Parameter(scale.log())
-        # A zone around zero that is wide at a low quality moves the mean latent of a step away from its middle.
-        self.log_size = nn.Parameter(-scale.log()) if scale.ndim > 1 else None
-        self.shares = nn.Parameter(torch.zeros(*scale.shape, _COMPONENTS))
-        self.means = nn.Parameter(scale[..., None] * torch.linspace(-1, 1, _COMPONENTS))
-        self.log_widths = nn.Parameter((scale[..., None] / 2).log().repeat_interleave(_COMPONENTS, -1))
-        # λ is a parameter so that it is averaged and saved with the others. It needs no gradient: steer moves it.
-        self.log_lambda = nn.Parameter(torch.as_tensor(np.log(weight), dtype=torch.float32), requires_grad=False)
-
-    @property
-    def scale(self) -> Tensor:
-        """Number of grid steps in a latent of 1, [D] or [Q, D]."""
-        return self.log_scale.exp()
-
-    @property
-    def size(self) -> Tensor:
-        """Latent that a step becomes for the decoder, [D] or [Q, D]."""
-        return 1 / self.scale if self.log_size is None else self.log_size.exp()
-
-    def of(self, quality: Tensor | None = None) -> Latents:
-        """Return the model of latents of a batch.
-
-        `quality` int64 [n], 1 or more, is the quality of each picture in a batch; None for a model of one quality.
-        """
-        rows = (self.scale, self.size, self.shares, self.means, self.log_widths)
-        if quality is None:
-            return Latents(*rows, self.log_lambda)
-        scale, size, shares, means, widths = (row[quality - 1][:, None, None] for row in rows)
-        return Latents(scale, size, shares, means, widths, self.log_lambda[quality - 1])
-
-    def steps(self, z: Tensor) -> Tensor:
-        """Convert latents [n, D] to grid steps, not rounded, clipped to the range of a code."""
-        return self.of().steps(z)
-
-    def bits(self, steps: Tensor) -> Tensor:
-        """Return the mean bits per image of latents [n, D] in grid steps, a scalar."""
-        return self.of().bits(steps)
-
-    def bits_of_each(self, steps: Tensor) -> Tensor:
-        """Return the bits of each number of latents […, D] in grid steps, […, D]."""
-        return self.of().bits_of_each(steps)
 
 
 @dataclass(frozen=True)
@@ -271,11 +171,6 @@ class Rate(Objective):
         return {**figures, "lambda": float(model.log_lambda.exp())}
 
 
-def within_levels(steps: Tensor) -> Tensor:
-    """Clip latents in grid steps to the range of a code."""
-    return steps.clamp(-LEVELS // 2, LEVELS // 2 - 1)
-
-
 def slope_of(channels: int) -> float:
     """Return λ times the square of the step that is best for it, for pixels in [0, 1] of so many channels."""
     return 6 * channels * math.log2(math.e) / 255**2
@@ -291,8 +186,3 @@ def step_of_size(bits: float, deviations: Tensor) -> float:
 
 def _cost(model: LatentModel, bits: Tensor, error: Tensor, x: Tensor) -> Tensor:
     return bits / x[0, 0].numel() + model.log_lambda.exp() * 255**2 * error
-
-
-def model_of(network: Network) -> LatentModel:
-    """Return the network's model of latents."""
-    return cast(LatentModel, network.learned)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aekit.training.context_layout import MOST_SEEN, VECTOR_HIDDEN, vector_layout
 from aekit.training.grouped import GroupedNetworks
-from aekit.training.objectives.rate import LatentModel, mixture_bits
+from aekit.training.objectives.latents import LatentModel, mixture_bits
 
 _MOST_INPUT = 8.0
 """Largest absolute value of an input, in deviations: a latent far out has no greater say."""

@@ -196,7 +196,7 @@ PURPOSES: dict[str, Purpose] = {
         one_length=True,
     ),
     "denoise": Purpose("clean images from noisy ones", "denoising"),
-    "anomaly": Purpose("unusual images are reconstructed worse than usual ones", "plain"),
+    "anomaly": Purpose("good reconstructions of usual images, worse ones of unusual images", "plain"),
 }
 """Every purpose by the name that --for takes."""
 

@@ -82,7 +82,8 @@ class Messages:
     def pack(self, image: Pixels, *, quality: int | None = None) -> bytes:
         """Encode an image uint8 [H, W, C] to a message, at this quality if the model has several.
 
-        Raises ShapeError if the image does not fit the model, or is too large for a message (an archive takes it).
+        Raises ShapeError if the image does not fit the model, or is too large for a message. An archive takes such an
+        image.
         BundleError, OptionError and ProviderError are as in Codec.encode.
         """
         image = np.asarray(image)

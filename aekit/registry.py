@@ -126,7 +126,7 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
     ),
     "sparse": ObjectiveEntry(
         "aekit.training.objectives.sparse:Sparse",
-        "codes of which few numbers are active",
+        "codes with few active numbers",
         (
             Option("penalty", "topk", "topk keeps the largest numbers, kl pulls the mean activation down"),
             Option("active", 32, "topk: numbers of a code that stay active"),

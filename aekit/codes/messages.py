@@ -113,7 +113,7 @@ class Messages:
         return head + coder.encode([codes[0]], codes.qualities) + _check(head, codes[0])
 
     def size(self, codes: GridCodes) -> int:
-        """Return the bytes of the message of one picture, all in, from its code.
+        """Return the size of the whole message of one picture, in bytes, from its code.
 
         The code may be too large for a message. It is then coded in parts, as an archive codes it.
         """

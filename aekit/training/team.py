@@ -3,8 +3,8 @@
     batch ─ split ─▶ share │ share │ … ─ a thread each ─▶ gradients ─ added in a fixed order ─▶ optimizer
 
 torch can divide each of the hundreds of small operations of a step among cores instead, and then waits for the slowest
-core after each. Beside another busy process, torch then waits for most of the time: the system takes a core away
-for some milliseconds, and every operation waits for it. A team waits only twice a step.
+core after each. Beside another busy process, torch then waits for most of the time: the system takes a core away for
+some milliseconds, and every operation waits for it. A team waits only twice a step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ class Team:
             torch.set_num_threads(before)
 
     def map(self, function: Callable[..., Any], *items: Sequence[Any]) -> list[Any]:
-        """Call the function with the first of all items, with the second of all, and so on. Return what it returned.
+        """Call the function with the first of all items, with the second of all, and so on. Return the list of results.
 
         Errors are raised here, after all calls have ended.
         """

@@ -21,7 +21,7 @@ def cores() -> int:
 
 
 def quota(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
-    """Return how many cores' worth of time the control groups allow; infinity without a limit, and outside Linux."""
+    """Return the number of cores whose time the control groups allow: infinity without a limit, and outside Linux."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -30,7 +30,7 @@ def quota(groups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> float:
 
 
 def _limits(groups: Path, lines: list[str]) -> Iterator[float]:
-    """Yield the limits of the groups that these lines name and of those around them. A container sees only some."""
+    """Yield the limits of the groups that these lines name, and of their parents. A container sees only some."""
     for line in lines:
         _, controllers, name = line.split(":", 2)
         root = groups if not controllers else groups / "cpu" if "cpu" in controllers.split(",") else None

@@ -13,11 +13,12 @@ from aekit.outputs.staging import staged_file
 
 _BATCH = 1000
 _MOST_WORK = 10**11
-"""Largest number of multiplications of a fit: about two seconds on two cores. Of more images a random part is taken."""
+"""Largest number of multiplications of a fit, about two seconds on two cores. If all images would need more, the fit
+uses a random part of them."""
 _SPARE = 10
-"""Directions that are followed beyond the components asked for."""
+"""Number of directions beyond the components asked for. They make the iteration more precise."""
 _ROUNDS = 2
-"""Power iterations, each two passes over the images."""
+"""Number of power iterations. Each passes twice over the images."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Pca:
         pixels = images[0].size
         followed = min(code_dim + _SPARE, pixels)
         most = max(_MOST_WORK // (pixels * followed * (2 * _ROUNDS + 1)), 2 * followed)
-        if len(images) > most:  # at random: every second digit of MNIST is of one group of writers
+        if len(images) > most:  # at random: in MNIST, every second digit comes from one group of writers
             images = images[np.sort(np.random.default_rng(0).choice(len(images), most, replace=False))]
         flat = images.reshape(len(images), pixels).astype(np.float32)
         flat /= np.float32(255)

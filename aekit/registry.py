@@ -126,7 +126,7 @@ OBJECTIVES: dict[str, ObjectiveEntry] = {
     ),
     "sparse": ObjectiveEntry(
         "aekit.training.objectives.sparse:Sparse",
-        "codes of which few numbers are active",
+        "codes with few active numbers",
         (
             Option("penalty", "topk", "topk keeps the largest numbers, kl pulls the mean activation down"),
             Option("active", 32, "topk: numbers of a code that stay active"),
@@ -196,7 +196,7 @@ PURPOSES: dict[str, Purpose] = {
         one_length=True,
     ),
     "denoise": Purpose("clean images from noisy ones", "denoising"),
-    "anomaly": Purpose("unusual images are reconstructed worse than usual ones", "plain"),
+    "anomaly": Purpose("good reconstructions of usual images, worse ones of unusual images", "plain"),
 }
 """Every purpose by the name that --for takes."""
 

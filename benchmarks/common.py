@@ -89,7 +89,7 @@ class Bench:
         return f"{minutes * 60 / (20 if self.quick else 1):.0f}s"
 
     def model(self, name: str, source: object, minutes: float, *options: object) -> dict[str, Any]:
-        """Train and export a model, once, though several parts may want it; returns the training's last figures.
+        """Train and export a model once, even if several parts need it. Return the last figures of training.
 
         Without an --objective it is `plain`.
         """

@@ -1,4 +1,4 @@
-"""How small archives of vector codes are: models trained for size, beside codecs and the KLT, from one command.
+"""Measure how small archives of vector codes are: models trained for size, image codecs and the KLT.
 
     pip install 'aekit[train,bench]'
     AEKIT_DATA_DIR=… python benchmarks/compression_vectors.py [--quick] [--only mnist,gtsrb,coding] [--reuse]
@@ -160,7 +160,7 @@ def measure(bench: Bench, name: str, source: object, sizes: tuple[float, ...], *
 
 
 def compared(bench: Bench, name: str, rows: Rows, peers: dict[str, Curve], files: int) -> dict[str, Any]:
-    """Our models beside the curves of peers, whose codecs wrote so many files."""
+    """Compare our models with the curves of peers. `files` is the number of files that each codec wrote."""
     ours = frontier([Point(row["bytes"], row["MSE"], str(row["numbers"])) for row in rows])
     curves = {"aekit": ours, **peers}
     picture = f"{bench.results}-{name}.png"

@@ -60,7 +60,7 @@ bytes, and {sizes["codes.jsonl"]:,} of its index
   report/reconstructions.png   ten test digits above their reconstructions
 On {report["images"]:,} digits never trained on: {report["archive_bytes_per_image"]:.1f} bytes a digit in an archive, \
 MSE {report["mse"]:.4f}.
-The best image codec takes {codec["bytes"]:.0f} bytes a digit for it, {codec["payload"]:.0f} without headers.""")
+Best image codec at that error: {codec["bytes"]:.0f} bytes a digit, {codec["payload"]:.0f} without headers.""")
 
 
 def run(folder: Path, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""One grid model of many qualities against models of one quality, after as many steps each, or --times as many.
+"""Compare one grid model of many qualities with models of one quality, each after as many steps, or --times as many.
 
     AEKIT_DATA_DIR=data python benchmarks/grid_qualities.py blood-cells --steps 1200 --out grid-qualities
 

@@ -46,7 +46,7 @@ RATE_OF_TRANSFORM, RATE_OF_PRIOR = 0.1, 3.0
 CLIP = 1.0
 """Largest norm of a gradient."""
 ROUNDED_SHARE = 0.25
-"""Share of a training, its last part, that counts the bits of rounded latents."""
+"""Share of a training at its end that counts the bits of rounded latents."""
 AVERAGE = 0.998
 """Share of the averaged weights that a step keeps."""
 

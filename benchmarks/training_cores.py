@@ -1,4 +1,4 @@
-"""Training on cores that others want too: a team of threads beside torch's own threads.
+"""Training on shared cores: a team of threads compared with torch's own threads.
 
     python benchmarks/training_cores.py [--passes 5] [--seconds 6]
 

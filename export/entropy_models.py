@@ -39,10 +39,10 @@ def check_entropy(entropy: str) -> None:
 def fit_entropy_models(
     training: GridCodes, validation: Sequence[GridCodes], pixels: int, entropy: str
 ) -> dict[str, Any]:
-    """Return what model.json keeps of the entropy models: `tables`, `context` if it is kept, and `entropy`, figures.
+    """Return entries of model.json: `tables`, `context` if the context model is kept, and the figures `entropy`.
 
-    `training` are uint8 codes, of all qualities; `validation` those of the validation pictures at each quality, the
-    lowest first. `pixels` are those of the validation pictures together.
+    `training` holds uint8 codes of all qualities. `validation` holds the codes of the validation pictures at each
+    quality, the lowest first. `pixels` is the number of pixels of all validation pictures.
     """
     tables = _fit_tables(training, len(validation))
     static = [_size(StaticCoder(tables), codes) for codes in validation]
@@ -62,7 +62,7 @@ def fit_entropy_models(
 
 
 def fit_vector_models(training: U8, validation: U8, entropy: str, prior: VectorPrior | None = None) -> dict[str, Any]:
-    """Return what model.json keeps of the entropy models of vector codes, as `fit_entropy_models`.
+    """Return the entries of model.json for vector codes, as `fit_entropy_models` does for grid codes.
 
     `training` and `validation` are codes uint8 [n, D]. `prior` are the probabilities that the transform was trained
     with, if they depend on the context. The figures are bytes an image of the validation images.

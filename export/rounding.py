@@ -30,8 +30,8 @@ class GridRounding(nn.Module):
     """Round latents [n, h, w, K] in code units to codes 0 to 255."""
 
     keep: Tensor
-    """Least magnitude, in steps, at which each value stays the nearest step: [K · 256], by channel and code; with
-    qualities [Q · K · 256], by quality first."""
+    """Least magnitude, in steps, at which each value is rounded to the nearest step: [K · 256], by channel and code.
+    With qualities [Q · K · 256], by quality first."""
 
     def __init__(self, keep: Tensor) -> None:
         """`keep` is float32 [K, 256], or [Q, K, 256]."""

@@ -31,13 +31,13 @@ NOISE_IMAGES = 256
 SIDE = 1024
 """Longest side in pixels to which pictures of any size are cut."""
 TRAINING_PIXELS, VALIDATION_PIXELS = 2**24, 2**22
-"""Number of pixels of training and of validation pictures of any size that export looks at, about."""
+"""Approximate number of pixels of training and of validation pictures of any size that export looks at."""
 CROP = 128
 """Longest side in pixels of the crops that calibrate and compare variants of grid codes."""
 CROPS = 64
 """Number of crops."""
 VISITED = 4
-"""Share of the training pictures, 1 / VISITED, whose latents are looked at for each of several qualities."""
+"""For a model of several qualities: each quality looks at the latents of one in VISITED training pictures."""
 GROUP = 7
 """Number of pictures of one size that are compared with torch."""
 _BATCH, _BATCH_VALUES = 1000, 2**22

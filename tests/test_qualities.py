@@ -145,7 +145,7 @@ def test_the_commands_choose_and_tell_qualities(work: Path, aekit: Command) -> N
     assert not aekit("compress", work / "few", "--out", "a.aek", *model, "--bytes", 1).returncode
     assert json_output(aekit("info", "a.aek", "--json"))["qualities"] == {"1": 8}
     told = aekit("info", work / "model").stdout
-    assert "qualities: 1 to 3; 2 unless --quality says so" in told and "quality 3: " in told
+    assert "qualities: 1 to 3, 2 by default" in told and "quality 3: " in told
     wrong = aekit("compress", work / "few", "--out", "b.npy", *model)
     assert "expected a name that ends in .aek: the model has several qualities" in one_line_error(wrong)
 

@@ -29,8 +29,8 @@ def compress(
         bool,
         typer.Option(
             "--messages",
-            help=f"Write each image as a message, a file NAME{MESSAGE_SUFFIX} that is decoded alone, in the folder "
-            "tree of the source.",
+            help=f"Write each image as a message: a file NAME{MESSAGE_SUFFIX} that is decoded alone. The files have "
+            "the folder tree of the source.",
         ),
     ] = False,
     quality: QualityOption = None,
@@ -38,12 +38,15 @@ def compress(
         int | None,
         typer.Option(
             "--bytes",
-            help="Encode each picture at the best quality whose message has at most this many bytes, and at quality 1 "
-            "if none has; for a model trained with --qualities.",
+            help="Encode each picture at the best quality whose message has at most this many bytes, or at quality 1 "
+            "if none has. Needs a model that was trained with --qualities.",
         ),
     ] = None,
 ) -> None:
-    """Encode images to a code file, one row per image, in the order of their sorted paths; or each to a message."""
+    """Encode images to a code file, one row per image, in the order of their sorted paths.
+
+    With --messages, each image becomes a message in a file of its own.
+    """
     from aekit import jobs
     from aekit.errors import OptionError
     from aekit.images.sources import open_source

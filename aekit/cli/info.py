@@ -65,12 +65,12 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
     facts.pop("context", None)  # base64 too; the digest of the tables covers it
     first = f"{path}: model {bundle.model_id}, {bundle.variant}, {bundle.spec.geometry}, "
     first += code_in_words(bundle.spec)
-    if isinstance(validation := facts.get("validation"), dict):  # its qualities have lines of their own
+    if isinstance(validation := facts.get("validation"), dict):  # lines of their own show its qualities
         validation = {name: value for name, value in validation.items() if name != "qualities"}
         told = {**facts, "validation": validation}
     else:
         told = facts
-    # Told in other lines, or of use to programs.
+    # Other lines show these, or only programs need them.
     hidden = ("spec", "model_id", "variant", "files", "kmac_per_pixel", "rounding", "entropy")
     shown = {name: value for name, value in told.items() if name not in hidden}
     lines = [f"  {name.replace('_', ' ')}: {_fact_in_words(name, value)}" for name, value in shown.items()]
@@ -78,7 +78,7 @@ def _describe_model(path: Path, bundle: "Bundle") -> Description:
 
 
 def _graph_lines(bundle: "Bundle") -> tuple[str, ...]:
-    """Return lines on the graphs; of a model of grid codes also its halo and the work a pixel."""
+    """Return lines on the graphs. For grid codes they include the halo, the work a pixel and the qualities."""
     files = bundle.manifest.get("files", {})
     sizes = {
         role: entry["bytes"]
@@ -97,7 +97,7 @@ def _graph_lines(bundle: "Bundle") -> tuple[str, ...]:
         lines.append(f"entropy model: {entropy}")
     validation = bundle.manifest.get("validation")
     if bundle.spec.has_qualities:
-        lines.append(f"qualities: 1 to {bundle.spec.qualities}; {bundle.spec.default_quality} unless --quality says so")
+        lines.append(f"qualities: 1 to {bundle.spec.qualities}, {bundle.spec.default_quality} by default")
         lines += qualities_in_words(validation.get("qualities") if isinstance(validation, dict) else None)
     return tuple(f"  {line}" for line in lines)
 

@@ -46,7 +46,7 @@ IMAGES_HELP = (
     "a folder (read with its subfolders), image files, a quoted pattern such as 'a/**/*.png', or @LIST, a text file "
     "with one path on each line. Several of these are read together. Or an .npy, .npz or idx file, or a named set."
 )
-"""Help on what can be given as the source of images."""
+"""Help text: what can be the source of images."""
 SourceArgument = Annotated[list[str], typer.Argument(help=f"Images: {IMAGES_HELP}")]
 OnErrorOption = Annotated[
     str, typer.Option(help="Policy for unreadable inputs: skip lists them and continues (exit status 3), fail stops.")

@@ -27,8 +27,8 @@ def rate(
 ) -> tuple[str | None, dict[str, str] | None]:
     """Return the objective and its options, with --lambda `weight`, --bytes `size` and --qualities added.
 
-    Raises OptionError if the first two are both given, if one is not positive, or if the objective or the purpose lacks
-    one.
+    Raises OptionError if `weight` and `size` are both given, if one of them is not positive, or if the objective or the
+    purpose has no such option.
     """
     owner = objective_with_option("lambda")
     if qualities is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 BEGAN = time.monotonic()
-"""When the command began, about: this module is imported first."""
+"""Approximate start of the command, in seconds of time.monotonic(). Commands import this module first."""
 
 
 def report_error(error: AekitError) -> int:
@@ -29,7 +29,7 @@ def report_error(error: AekitError) -> int:
 
 
 def phase(what: str) -> None:
-    """Tell a person at a terminal what begins. Nobody else needs it."""
+    """Say on stderr which step begins, if stderr is a terminal. Logs and programs do not need it."""
     if sys.stderr.isatty():
         note(f"{what} …")
 
@@ -153,7 +153,7 @@ def duration(seconds: float) -> str:
 
 
 def qualities_in_words(figures: Any) -> list[str]:
-    """Return a line on each quality of a grid model: bits a pixel, error and PSNR; nothing for other values.
+    """Return a line on each quality of a grid model: bits a pixel, error and PSNR. Values of another form give no line.
 
     `figures` comes from model.json, which is untrusted.
     """
@@ -167,7 +167,7 @@ def qualities_in_words(figures: Any) -> list[str]:
 
 
 def _rate(value: Any) -> str:
-    """Return a rate as text, of the lowest and the highest quality if there are several; "" for other values."""
+    """Return a rate as text, or the rates of the lowest and the highest quality. Values of another form give ""."""
     several = value if isinstance(value, list) else [value]
     if not several or not all(isinstance(each, float) for each in several):
         return ""
@@ -175,7 +175,7 @@ def _rate(value: Any) -> str:
 
 
 def entropy_in_words(figures: Any) -> str:
-    """Return which entropy model a model has, and what each takes on held-out pictures; "" for other values.
+    """Return which entropy model is kept, and the rate of each on held-out images. Values of another form give "".
 
     `figures` comes from model.json, which is untrusted.
     """

@@ -1,4 +1,4 @@
-"""What `aekit train` says of a run in words: its plan, its figures and its end."""
+"""The lines that `aekit train` prints about a run: its plan, its figures and its end."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 _FEW = 50
 """Number of held-out images below which their error is only a rough estimate."""
 _OVER, _UNDER = 1.05, 0.95
-"""Codes of more or fewer times the bytes asked for are mentioned."""
+"""Largest and smallest ratio of a code's bytes to the bytes asked for. Outside this range a line says so."""
 _LITTLE = 0.03
-"""Share by which training must improve on its start; if it did less, the last lines say what may help."""
+"""Least share by which training should improve on its start. Below it, the last lines say what may help."""
 _FEW_IMAGES, _FEW_EPOCHS = 1000, 10
-"""More images may help if there are fewer; more time may help if there were fewer epochs."""
+"""Numbers of training images and of epochs. Below them, more images and more time may help."""
 _SMALL = 32
-"""Grid codes may help if a side is longer, in pixels."""
+"""Longest side, in pixels, for which vector codes suit images. For longer sides, grid codes may help."""
 _EXPORT_BYTES, _EXPORT_COPIES = 600_000_000, 3
-"""Memory that export takes: torch and the images, and so many copies of the graphs."""
+"""Memory that export takes: the bytes of torch and the images, and the number of copies of the graphs."""
 
 
 def plan_lines(plan: "Plan") -> list[str]:
-    """Return what the run is going to do, what aekit chose by the images, and what may go wrong."""
+    """Return lines on what the run will do, what aekit chose by the images, and what may go wrong."""
     lines = []
     code = f"{counted(plan.config.code_dim, 'number')} a code"
     if isinstance(plan.geometry, GridGeometry) and plan.kmac:
@@ -50,7 +50,8 @@ def plan_lines(plan: "Plan") -> list[str]:
     )
     if plan.config.objective == "variational":
         lines.append(
-            "-ELBO bounds -log of an image's probability, KL is the part of it that the codes cost: less is better"
+            "-ELBO is an upper bound of -log of an image's probability. KL is the part that the codes cost. Less is "
+            "better"
         )
     lines += plan.remarks
     if plan.validation_images < _FEW:
@@ -63,7 +64,7 @@ def plan_lines(plan: "Plan") -> list[str]:
 
 
 def figures_in_words(figures: dict[str, float]) -> str:
-    """Return validation figures on one line, those that a reader can use."""
+    """Return one line with the validation figures that a reader can use."""
     parts = []
     if "bytes" in figures:
         parts.append(f"{figures['bytes']:,.2f} bytes a code")
@@ -83,7 +84,7 @@ def _mse(value: float) -> str:
 
 
 def end_lines(done: "TrainResult") -> list[str]:
-    """Return what a finished run came to, in words."""
+    """Return the lines on a finished run: its figures, those before training, and what may help."""
     starts_as_pca = NETWORKS[done.config.network].starts_as_pca
     lines = [
         f"{done.run}: {figures_in_words(done.validation)} on held-out images, with the weights of epoch {done.epoch}"
@@ -95,7 +96,7 @@ def end_lines(done: "TrainResult") -> list[str]:
         lines.append(f"PCA of {counted(done.config.code_dim, 'number')}: MSE {_mse(done.pca_mse)}")
     if done.is_exhausted:
         lines.append(
-            f"training ended early, after epoch {done.epochs}: for 30 % of the run validation had not improved"
+            f"training ended early, after epoch {done.epochs}: validation had not improved for 30 % of the run"
         )
     return [*lines, *_verdict(done, starts_as_pca)]
 
@@ -135,7 +136,7 @@ def _help(done: "TrainResult") -> str:
 
 
 def size_note(done: "TrainResult") -> str:
-    """Return a sentence if codes took clearly more or fewer bytes than were asked for; else an empty text."""
+    """Return a sentence if codes take clearly more or fewer bytes than the user asked for, else an empty text."""
     size, asked = done.validation.get("bytes", 0.0), done.bytes_asked
     if asked is None or _UNDER * asked <= size <= _OVER * asked:
         return ""

@@ -68,7 +68,7 @@ class CodeFormat:
     salvages: bool = False
     """Whether --salvage can read what is whole of a damaged file."""
     states_quality: bool = False
-    """Whether it stores the quality of each picture, for models that have several."""
+    """Whether the format stores the quality of each picture, for models of several qualities."""
     keeps_links: bool = False
     """Whether a symbolic link at --out stays a link, and the file it names is written."""
 

@@ -78,7 +78,7 @@ def sets_of(codes: GridCodes) -> Sets:
 
 
 def _sets(qualities: Qualities, places: Sequence[int]) -> Sets:
-    """Return the set of tables of each place, of grids of so many places each; None for a model without qualities."""
+    """Return the set of tables of each place. `places` is the number of places of each grid. None without qualities."""
     return np.repeat(np.array(qualities, np.int64) - 1, places) if qualities else None
 
 

@@ -34,9 +34,9 @@ from aekit.workers import HERE, Plan, pool, worth
 MAX_MESSAGE_BYTES = 2**24
 """Largest message file accepted, in bytes. A message has at most 4 million numbers."""
 _GRID_COST, _VECTOR_COST = 5e-3, 3e-4
-"""Time in seconds to code one message, about: of a grid code and of a vector code."""
+"""Approximate time to code one message, in seconds: of a grid code and of a vector code."""
 _PIECE_SECONDS = 0.02
-"""Work of one piece for a process, in seconds, about."""
+"""Approximate work in one piece for a process, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CodeBlock:
     """Messages that were read."""
 
     codes: Codes | GridCodes
-    """The codes of those that could be read: uint8 [k, D], or k grid codes."""
+    """The codes of the messages that could be read: uint8 [k, D], or k grid codes."""
     records: tuple[Record, ...]
     """A record of each message, in order."""
 
@@ -60,9 +60,9 @@ def open_messages(path: Path) -> FileTree:
 
 
 def describe_message(path: Path, model: Path) -> Description:
-    """Describe a message, and, if the model folder `model` made it, its picture. No graph is read.
+    """Describe a message. If the model folder `model` made it, describe its picture too. No graph is read.
 
-    Raises CodesError if the file is missing or is no message; for a message of this model also if it is damaged.
+    Raises CodesError if the file is missing or is no message, or if a message of this model is damaged.
     """
     try:
         data = read_regular(path, MAX_MESSAGE_BYTES)
@@ -88,14 +88,14 @@ def describe_message(path: Path, model: Path) -> Description:
 
 
 def seconds_of(count: int, codec: Codec) -> float:
-    """Return about how many seconds one process takes to code so many messages."""
+    """Return the approximate time, in seconds, that one process takes to code so many messages."""
     return count * (_GRID_COST if codec.spec.is_grid else _VECTOR_COST)
 
 
 def write_messages(messages: Messages, folder: Path, piece: Piece) -> FilesWritten:
     """Write the messages of a piece of codes below `folder`. This is what a process does with one piece.
 
-    The records give the path of each message. A piece already written is returned.
+    The records give the path of each message. If `piece` is about files that are written already, it is returned.
     """
     if isinstance(piece, FilesWritten):
         return piece
@@ -111,7 +111,7 @@ def write_messages(messages: Messages, folder: Path, piece: Piece) -> FilesWritt
 def reading_messages(
     folder: FileTree, messages: Messages, codec: Codec, batch: int, workers: int | None = None, first: int = 0
 ) -> Iterator[Iterator[tuple[int, CodeBlock]]]:
-    """Yield the messages from number `first` on, in blocks, each with the number of messages read by its end.
+    """Yield the messages from number `first` on, in blocks. Each block comes with the number of messages read so far.
 
     A block has `batch` codes, or fewer: the last one, and one whose pictures have more than BLOCK_PIXELS together.
     Messages that could not be read do not count. If `first` is the end of a block, the blocks from there on are the
@@ -141,7 +141,8 @@ def _read_one(root: Path, messages: Messages, path: str) -> _Read:
         data = read_regular(Path(os.path.join(root, path)), MAX_MESSAGE_BYTES)
         code = messages.unpack_code(data)
     except AekitError as error:
-        where = "" if str(error).startswith("a message") else "a damaged message: "  # the coder knows of no message
+        # The coder's errors do not mention messages.
+        where = "" if str(error).startswith("a message") else "a damaged message: "
         return Record(path, error=f"{where}{error}"), None
     except (OSError, ValueError) as error:
         return Record(path, error=system_reason(error)), None

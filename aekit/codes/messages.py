@@ -83,7 +83,8 @@ class Messages:
     def pack(self, image: Pixels, *, quality: int | None = None) -> bytes:
         """Encode an image uint8 [H, W, C] to a message, at this quality if the model has several.
 
-        Raises ShapeError if the image does not fit the model, or is too large for a message (an archive takes it).
+        Raises ShapeError if the image does not fit the model, or is too large for a message. An archive takes such an
+        image.
         BundleError, OptionError and ProviderError are as in Codec.encode.
         """
         image = np.asarray(image)
@@ -113,7 +114,7 @@ class Messages:
         return head + coder.encode([codes[0]], codes.qualities) + _check(head, codes[0])
 
     def size(self, codes: GridCodes) -> int:
-        """Return the bytes of the message of one picture, all in, from its code.
+        """Return the size of the whole message of one picture, in bytes, from its code.
 
         The code may be too large for a message. It is then coded in parts, as an archive codes it.
         """

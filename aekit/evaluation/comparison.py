@@ -27,8 +27,8 @@ def compare(
 
     `quality` is as in Codec.encode.
 
-    - `images`: how many images were compared; `middle`: longest side of the part of each that was, or null for whole
-      images; `mse`: the model's error on them, the mean over pictures.
+    - `images`: number of images that were compared. `middle`: longest side in pixels of the middle part that was
+      compared, or null for whole images. `mse`: the model's error on these images, the mean over pictures.
     - `aekit`: the model's bytes an image on them, `bytes` with a share of the headers of an archive of all images and
       `payload` without; null without frequency tables.
     - `best`: the smallest files of all codecs and factors at an error of at most `mse`, as a Setting; `best_payload`:

@@ -55,7 +55,7 @@ def evaluate(
     say: Callable[[str], None] = lambda _: None,
     quality: int | None = None,
 ) -> Report:
-    """Measure a model. `say` is told in words what begins. `quality` is as in Codec.encode.
+    """Measure a model. `say` is called with a few words when a step begins. `quality` is as in Codec.encode.
 
     `pca` has the principal components of the training images, [code_dim, pixels]. None means that they are not
     available; then the figure in model.json is used.

@@ -25,29 +25,29 @@ _MOST_SENT = 2**27
 
 @dataclass(frozen=True)
 class FilesWritten:
-    """What is known about files that were written."""
+    """Size and checksums of files that were written."""
 
     size: int
-    """Bytes of all of them."""
+    """Size of all files together, in bytes."""
     crcs: bytes
-    """The CRC-32 of each, packed."""
+    """The CRC-32 of each file, packed."""
 
 
 Piece = tuple[Pixels | Sequence[Pixels], Sequence[Record]] | FilesWritten
-"""Images, uint8 [k, H, W, C] or k pictures uint8 [H, W, C], with the path and size of each; or codes in their place. Or
-files that are written already."""
+"""Images, uint8 [k, H, W, C] or k pictures uint8 [H, W, C], with the path and size of each. For messages, codes in
+place of images. Or the facts of files that are written already."""
 Write = Callable[[Piece], FilesWritten]
-"""What a process does with a piece. Files that are written already are returned."""
+"""A function that writes a piece in a process. It returns the facts of files that are written already."""
 
 
 class FolderWriter(PictureWriter):
     """Writes files below a folder, piece by piece."""
 
     def __init__(self, folder: Path, write: Write, writers: Pool, names: Sequence[str], journal: Journal) -> None:
-        """Write to `folder` by the function `write`, which the `writers` run. `names` are the files of all inputs."""
+        """Write to `folder`. The processes `writers` run the function `write`. `names` are the files of all inputs."""
         super().__init__(journal)
         self._folder, self._write, self._writers, self._names = folder, write, writers, names
-        self._inputs = 0  # of the earlier job that were taken over
+        self._inputs = 0  # number of inputs taken over from the earlier job
         self._unmarked = deque[tuple[int, int, Step]]()
         """Batches that are not wholly written: pieces, images and step of each."""
 
@@ -67,7 +67,7 @@ class FolderWriter(PictureWriter):
         return True
 
     def _cut_off(self) -> None:
-        """Leave later files: the job writes them again, under the same names."""
+        """Leave files of unfinished batches in place: the job writes them again under the same names."""
 
     def write(self, batches: Iterable[Batch]) -> None:
         done = 0

@@ -4,7 +4,7 @@
     'photos/**/*.jpg'           a pattern: * ? [] match within one name, ** matches folders of any depth, or none
     @list.txt                   a list file: UTF-8, the path of an image on each line, relative to the list's folder
 
-Every path is kept relative to one folder, the root. Of a single pattern the root is its part before the first wildcard.
+Every path is kept relative to one folder, the root. For a single pattern, it is the part before the first wildcard.
 Otherwise it is the deepest folder that holds everything that was named.
 """
 
@@ -36,19 +36,19 @@ class GatheredImages:
     """Image files below one folder."""
 
     root: Path
-    """The folder."""
+    """The folder that the paths are relative to."""
     paths: tuple[str, ...]
-    """Their paths relative to the root, with forward slashes, sorted, each once."""
+    """Paths of the images relative to the root, with forward slashes, sorted, each once."""
     searched: tuple[Path, ...]
-    """Folders that were searched for images. Later they may hold more."""
+    """Folders that were searched for images. They may hold more images later."""
 
 
 @dataclass
 class _Found:
-    """What was found so far."""
+    """Images, folders and problems found so far."""
 
     paths: dict[str, list[str]] = field(default_factory=dict)
-    """For each folder that was named, or holds a named file, paths relative to it."""
+    """Image paths by folder: a folder that was named, or that holds a named file. Paths are relative to it."""
     searched: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Paths that can't be used, with the reason."""
@@ -63,7 +63,7 @@ def is_collective(text: str) -> bool:
 
 
 def everywhere(text: str) -> str:
-    """Return the text of a source that is no named set so that it means the same from every working folder."""
+    """Return a text that names the same files from every working folder. `text` is no named set."""
     if text.startswith(LIST_SIGN) and is_collective(text):
         return LIST_SIGN + str(Path(text[1:]).resolve())
     return str(Path(text).resolve())
@@ -146,7 +146,7 @@ def _add_pattern(found: _Found, pattern: str) -> None:
         elif kind == FILE and _is_image(place):
             images.append(match)
     if not images:
-        raise SourceError(pattern[:300], expected="a pattern that paths of images match", found="none that does")
+        raise SourceError(pattern[:300], expected="a pattern that paths of images match", found="no such path")
     found.add(fixed, images)
     if len(parts) > 1:  # wildcards reach below the fixed folder
         found.searched.append(Path(fixed))
@@ -214,7 +214,7 @@ def _common_folder(folders: Collection[str]) -> tuple[Path, dict[str, str]]:
         return Path(folder), {folder: ""}
     upward = {folder for folder in folders if os.pardir in Path(folder).parts}
     make = os.path.abspath if upward or any(map(os.path.isabs, folders)) else os.path.normpath
-    # Links may make a/../b another folder than b, so the system says what leads upwards.
+    # If a is a link, a/../b can be another folder than b. So the operating system resolves "..".
     places = {folder: os.path.realpath(folder) if folder in upward else make(folder or ".") for folder in folders}
     try:
         root = os.path.commonpath(places.values())

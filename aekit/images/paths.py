@@ -73,16 +73,18 @@ def images_below(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[
 
 
 def folders_below(folder: str) -> Iterator[str]:
-    """Yield the paths of the folders below `folder`, relative to it: first its own, an empty path.
+    """Yield the path of `folder` itself, which is empty, and of all folders below it, relative to it.
 
-    Nothing is yielded if it is no folder. Raises SourceError if a folder can't be read.
+    Nothing is yielded if `folder` is no folder. Raises SourceError if a folder can't be read.
     """
     if kind_of(folder or ".") == FOLDER:
         yield from (prefix[:-1] for prefix, _ in _walk(folder or "."))
 
 
 def _walk(root: str) -> Iterator[tuple[str, list["os.DirEntry[str]"]]]:
-    """Yield each folder below `root`: its path with a slash at its end, empty for `root`, and what is no folder in it.
+    """Yield `root` and each folder below it: its path, and its entries that are no folders.
+
+    Paths are relative to `root` and end in a slash. The path of `root` is empty.
 
     Folders wait on a stack, so that their depth has no limit here.
     """
@@ -101,12 +103,12 @@ def _walk(root: str) -> Iterator[tuple[str, list["os.DirEntry[str]"]]]:
         for entry in entries:
             (folders if _is(entry, FOLDER) else others).append(entry)
         yield prefix, others
-        # The first one by name is entered next.
+        # The first folder by name is entered next.
         waiting += [(entry.path, f"{prefix}{entry.name}/") for entry in reversed(folders)]
 
 
 def _is(entry: "os.DirEntry[str]", kind: str) -> bool:
-    # The folder's own entry knows the kind of most files. One system call for each of 100,000 files is slow.
+    # The folder's listing gives the kind of most files. One system call for each of 100,000 files would be slow.
     try:
         return entry.is_dir() if kind == FOLDER else entry.is_file()
     except OSError:

@@ -1,6 +1,6 @@
 """Where images come from: image files, an .npy or .npz array, an idx file or a named set, read block by block.
 
-A source knows its images' number and, for files, their paths. `read` turns a range of them into an ImageBlock:
+A source knows the number of its images and, for files, their paths. `read` turns a range of them into an ImageBlock:
 the rows that could be decoded, and a Record for every input. So one bad file costs one line of the report.
 """
 
@@ -64,15 +64,15 @@ class FileTree:
     root: Path
     """The folder that the paths are relative to."""
     paths: tuple[str, ...]
-    """With forward slashes."""
+    """Paths of the files relative to the root, with forward slashes."""
     searched: tuple[Path, ...] = ()
     """Folders that were searched for files. Files that are named one by one need no search."""
     given: str = ""
-    """What the user named, if it is not the folder."""
+    """Name of the source in messages, if it is not the folder."""
 
     @property
     def name(self) -> str:
-        """What the user named."""
+        """Name of the source in messages."""
         return self.given or str(self.root)
 
     def __len__(self) -> int:

@@ -51,9 +51,9 @@ class Summary:
     index: Path | None = None
     """File beside the codes that holds their paths, if the format has one."""
     index_bytes: int = 0
-    """Size of this file."""
+    """Size of the index file, in bytes."""
     oversized: int = 0
-    """Pictures of this job, since it was last started, that take more bytes than asked for even at quality 1."""
+    """Number of pictures that take more bytes than asked for even at quality 1, since the job was last started."""
 
 
 class Output(Protocol):

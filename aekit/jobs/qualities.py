@@ -18,7 +18,7 @@ class Encoding:
     ) -> None:
         """Choose the quality of a model that has several: `quality`, or the best one of each picture that fits.
 
-        A picture fits if its message (aekit.codes.messages), all in, has at most `most_bytes` bytes. In an archive it
+        A picture fits if its whole message (aekit.codes.messages) has at most `most_bytes` bytes. In an archive it
         takes a few bytes less. Without both, pictures are encoded at the model's default quality.
 
         Raises OptionError if both are given, the model has one quality, or it lacks the quality; BundleError if it has
@@ -61,7 +61,7 @@ class Encoding:
         return self._codec.encode(images, self._dtype, self._batch_size, quality=quality)
 
     def _within(self, pictures: list[Pixels], messages: Messages, most: int) -> GridCodes:
-        """Return the codes of pictures at the best qualities whose messages fit. Halves the qualities in question."""
+        """Return the codes of pictures at the best qualities whose messages fit. Uses binary search."""
         low, high = [1] * len(pictures), [self._codec.spec.qualities] * len(pictures)
         best: list[GridCodes | None] = [None] * len(pictures)
         open_rows = list(range(len(pictures)))

@@ -140,8 +140,10 @@ def _only(*names: str) -> Callable[[Path, dict[str, Any]], str | None]:
 
 
 def _written(folder: Path, facts: dict[str, Any]) -> str | None:
-    """The folder holds PNG files or messages, at most as many as were written: one more is somebody's, the newest
-    presumably."""
+    """Return why the folder is not ours, or None if it holds PNG files or messages, at most as many as aekit wrote.
+
+    If there are more, another program wrote some of them. The newest file is probably one of those.
+    """
     mark = facts.get("messages")
     suffix, what = (".png", "PNG files") if mark is None else (".aem", "messages")
     count, newest, when = 0, "", -1

@@ -131,8 +131,8 @@ def check_no_links(folder: Path) -> None:
 def check_apart(outs: Path | Sequence[Path], *inputs: Path, searched: Collection[Path] = ()) -> None:
     """Raise OutputError if an output would replace something that the job reads.
 
-    `inputs` are what is read: files, or folders of which anything may be read. `searched` are those of them inside
-    which the output must not lie either: the next job would find it there and read it as images.
+    `inputs` are what the job reads: files, or folders in which it may read anything. `searched` are inputs that the job
+    searches for images. An output must not lie inside one of them: the next job would read it as images.
     """
     for out in [outs] if isinstance(outs, Path) else outs:
         with write_errors(out):

@@ -1,4 +1,4 @@
-"""Augmentation: small affine warps, other light and mirror images.
+"""Augmentation: small affine warps, changes of light and mirror images.
 
 A network then learns the kind of image rather than the images.
 """

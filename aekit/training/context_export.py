@@ -60,7 +60,7 @@ def rounded(state: Mapping[str, Tensor], group: GroupLayout, before: int) -> Gro
 
 
 def _conditions(part: dict[str, Doubles], name: str) -> Doubles:
-    """Return what each pass adds to the biases, [P, n]; with qualities [Q · P, n], by quality first."""
+    """Return what each pass adds to the biases, [P, n]. With qualities [Q · P, n], the lowest quality first."""
     passes = part[f"{name}_pass"]
     if f"{name}_quality" not in part:
         return passes

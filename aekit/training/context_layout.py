@@ -16,8 +16,8 @@ FIRST = (*(Lattice(4, y, x) for y, x in ((0, 0), (2, 2), (0, 2), (2, 0))), *QUAR
 VECTOR_HIDDEN = 32
 """Hidden units of each network of vector codes."""
 MOST_SEEN = 511
-"""Most dimensions that a network of vector codes sees. Dimensions after the first 512 are coded without context: the
-weights grow with the square of their number, and they have few bits each."""
+"""Largest number of dimensions that a network of vector codes sees. Groups with more dimensions before them are coded
+without context. The number of weights grows with the square of the dimensions, and late dimensions have few bits."""
 
 
 @dataclass(frozen=True)

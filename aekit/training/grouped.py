@@ -17,12 +17,12 @@ MOST_HIDDEN = 8.0
 
 
 class GroupedNetworks(nn.Module):
-    """One network a group. All outputs start at 0."""
+    """One network for each group. All outputs start at 0."""
 
     seen: Tensor
-    """For each dimension whether each dimension belongs to an earlier group, 1 or 0: [D, D]."""
+    """The inputs that each dimension's network sees: 1 for dimensions of earlier groups, else 0. [D, D]."""
     seen_by_group: Tensor
-    """The same for each group, [groups, D]."""
+    """The inputs that each group's network sees, 1 or 0, [groups, D]."""
     group_of: Tensor
     """Group of each dimension, [D]."""
 

@@ -1,4 +1,4 @@
-"""What training images look like: whether they are gray though stored in colour, or black and white."""
+"""Recognise images that are stored in colour but gray, and images that are black and white."""
 
 import dataclasses
 

@@ -27,8 +27,9 @@ no fewer than 20 epochs and no more than 200."""
 _AUGMENT_END = 0.9
 """Share of the run after which images are no longer warped, so that training ends on real images."""
 _RELIT_VISITS = 100
-"""Visits to each colour image from which on images get other light and are mirrored. A network that sees 6,269 traffic
-signs over 100 times then takes 2 % fewer bytes for the same error on other signs. Shorter runs learn too slowly."""
+"""Least number of visits to each colour image for which a run changes the light of images and mirrors them. A network
+that sees 6,269 traffic signs over 100 times then takes 2 % fewer bytes for the same error on other signs. Shorter runs
+learn too slowly with such changes."""
 _STEER_EVERY, _STEER_IMAGES = 8, 256
 """Steps between two calls of Objective.steer, and the largest number of held-out images that a call gets."""
 _FEWEST_IMAGES = 32

@@ -1,4 +1,4 @@
-"""Read the images of a new run, and choose by them what its settings leave open."""
+"""Read the images of a new run, and choose the settings that the user left open by these images."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class OpenedImages:
     chosen_for: str
     """Least and largest size of the pictures, in words, if these chose the network; else empty."""
     remarks: tuple[str, ...]
-    """What was chosen by the images, and what may go wrong, one sentence each."""
+    """Sentences on what aekit chose by the images, and on what may go wrong."""
 
 
 def open_images(asked: NewRun, on_phase: Callable[[str], None]) -> OpenedImages:
@@ -56,7 +56,7 @@ def source_in_words(data: str | Sequence[str]) -> str:
 
 
 def _load(asked: NewRun) -> tuple[TrainingData | PictureData, NewRun, str]:
-    """Read the images; return them, the settings, which the images may have changed, and why they did, in words."""
+    """Read the images. Return them, the settings that suit them, and their sizes in words if these chose grid codes."""
     source, forms, chosen_for = open_source(asked.config.data, "train"), None, ""
     if asked.size is None or asked.channels is None:
         forms = Forms.of(source)
@@ -71,7 +71,7 @@ def _load(asked: NewRun) -> tuple[TrainingData | PictureData, NewRun, str]:
 
 
 def _remarks(asked: TrainConfig, chosen: TrainConfig, data: TrainingData | PictureData, most: int) -> tuple[str, ...]:
-    """Return what was changed in the settings, and what may go wrong."""
+    """Return sentences on changed settings, and on what may go wrong."""
     remarks = []
     if chosen.hidden != asked.hidden:
         width = f"layers of {chosen.hidden[0]} units in place of {asked.hidden[0]}"

@@ -62,7 +62,7 @@ class _Optimizer(torch.optim.Optimizer, ABC):
 
     @torch.no_grad()
     def _update(self, group: dict[str, Any], *lists: list[Tensor]) -> None:
-        self.update(group, *lists)  # gradients are off for each thread apart
+        self.update(group, *lists)  # each thread must turn gradients off for itself
 
     @abstractmethod
     def update(
@@ -213,13 +213,13 @@ def make_grid_optimizer(config: TrainConfig, network: Autoencoder, team: Team) -
 
 
 _ANEW = 0.3
-"""Share of the peak learning rate at which the last part of a run begins anew."""
+"""Learning rate at the start of the last part of a run, as a share of the peak."""
 
 
 def learning_rate(config: TrainConfig, step: int, total: int, last_share: float = 0.0) -> float:
     """Return the learning rate of a step (0 for the first) in a run of `total` steps.
 
-    The last part of the run, this share of it, begins anew and falls to 0 by itself.
+    In the last part of the run, `last_share` of all steps, the rate starts again and falls to 0.
     """
     if config.schedule == "constant":
         return config.lr

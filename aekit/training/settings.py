@@ -126,7 +126,7 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
 
 
 def _with_recipe(preset: object, purpose: object, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with an objective: the user's, the preset's, or that of the purpose.
+    """Return the settings with an objective: the user's, the preset's or the purpose's.
 
     Raises OptionError for an unknown purpose.
     """

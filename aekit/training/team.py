@@ -3,8 +3,8 @@
     batch ─ split ─▶ share │ share │ … ─ a thread each ─▶ gradients ─ added in a fixed order ─▶ optimizer
 
 torch can divide each of the hundreds of small operations of a step among cores instead, and then waits for the slowest
-core after each. Beside another busy process it waits for most of the time, because a core that is taken away for some
-milliseconds holds up every operation. A team waits twice a step.
+core after each. Beside another busy process, torch then waits for most of the time: the system takes a core away for
+some milliseconds, and every operation waits for it. A team waits only twice a step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ class Team:
             torch.set_num_threads(before)
 
     def map(self, function: Callable[..., Any], *items: Sequence[Any]) -> list[Any]:
-        """Call the function with the first of all items, with the second of all, and so on. Return what it returned.
+        """Call the function with the first of all items, with the second of all, and so on. Return the list of results.
 
         Errors are raised here, after all calls have ended.
         """
@@ -122,10 +122,10 @@ def _laid_out(gradient: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def _begin() -> None:
-    """Prepare a thread: torch has these settings for each thread apart.
+    """Prepare a thread: torch has these settings for each thread separately.
 
-    A new thread has torch's own number of threads only from its first operation that asks for it; a product of matrices
-    may come before and divide its sums otherwise.
+    A new thread takes torch's number of threads only when an operation first asks for it. A product of matrices before
+    that would divide its sums in another way.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -26,9 +26,9 @@ from aekit.training.grouped import GroupedNetworks
 from aekit.training.objectives.vector_prior import VectorPrior
 
 _RATE = 0.02
-"""Highest learning rate. At a fifth of it digits took 1.5 % more bits after equally many steps."""
+"""Peak learning rate. With a fifth of this rate, digits took 1.5 % more bits after equally many steps."""
 _LEAST_DEVIATION, _LEAST_SPREAD = 0.3, 0.1
-"""Least deviations that an input is divided by, and that an output is multiplied by."""
+"""Least deviation that an input is divided by, and least deviation that an output is multiplied by."""
 _ROWS = 4096
 """Codes whose residuals are counted together."""
 

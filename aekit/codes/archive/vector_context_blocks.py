@@ -49,7 +49,7 @@ class VectorContextBlock:
 
     @classmethod
     def from_body(cls, body: bytes, code_dim: int, where: str) -> Self:
-        """Read the body of a frame of the kind BLOCK. Raises CodesError if it is no block of codes of that size."""
+        """Read the body of a frame of the kind BLOCK. Raises CodesError if it is no block of codes [rows, code_dim]."""
         if len(body) < _HEAD.size:
             raise CodesError(where, expected="a block", found=f"{len(body)} bytes")
         inputs, rows, mode, crc, size = _HEAD.unpack_from(body)

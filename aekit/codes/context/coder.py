@@ -30,8 +30,8 @@ def encode(codes: Sequence[Codes], model: ContextModel, check: int = CHECK, qual
     """Encode the codes of several pictures, uint8 [h, w, K] each. The bytes are the same on every machine.
 
     `check` is the number of bytes of the check, 2 to 4. `qualities` holds the quality of each picture, for a model
-    that has several. Raises ShapeError if a code has another dtype or number of
-    channels, or no place, or if there are over MAX_SYMBOLS symbols.
+    that has several. Raises ShapeError if a code has another dtype or number of channels, or no place, or if there are
+    over MAX_SYMBOLS symbols.
     """
     index, end = symbol_index(codes, model, qualities), _crc(codes, check)
     if not index.size:

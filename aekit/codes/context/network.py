@@ -204,9 +204,11 @@ class GroupNetwork:
 
 
 _ONE_THREAD = 2**18
-"""Multiplications up to which OpenBLAS computes a product in one thread (GEMM_MULTITHREAD_THRESHOLD × 65,536)."""
+"""Largest number of multiplications for which OpenBLAS computes a product in one thread. In OpenBLAS it is
+GEMM_MULTITHREAD_THRESHOLD × 65,536."""
 _PARTS = 16
-"""Most parts of a product that is computed in one thread. Larger products take about a millisecond: threads pay."""
+"""Largest number of parts that a product is divided into, to compute it in one thread. A larger product takes about a
+millisecond, so threads save time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +219,7 @@ class Prepared:
     own: tuple[Offset, ...]
     weights: Floats
     bias: Floats
-    """[Q, H + 2 C]."""
+    """Biases of the hidden units and outputs for each quality, [Q, H + 2 C]."""
     hidden_factor: Floats
     out_weights: Floats
     out_factor: Floats
@@ -236,10 +238,10 @@ class Prepared:
 
 
 def _product(rows: Floats, weights: Floats) -> Floats:
-    """Return rows @ weights. A small product is made of parts that BLAS computes in one thread.
+    """Return rows @ weights. A small product is computed in parts, each in one thread of BLAS.
 
-    BLAS would share a product of 20 microseconds among threads. On a busy machine it then waits for them, up to a
-    millisecond. All sums are exact, so the parts change nothing.
+    BLAS would divide even a product of 20 microseconds among threads. On a busy machine it then waits for them, up to
+    a millisecond. All sums are exact, so the parts change nothing.
     """
     most = _ONE_THREAD // max(weights.size, 1)  # a group without context has no weights
     if not most < len(rows) <= _PARTS * most:

@@ -17,7 +17,7 @@ from aekit.training.networks.residual import components_of_images, deviations
 from aekit.training.objectives.grid import GridObjective
 
 _WIDTHS = (384, 256, 192, 128, 96, 64)
-"""Widths of the blocks that are tried, in turn, if a network must be smaller."""
+"""Widths of blocks to try, in this order, if a network must be smaller."""
 MAX_WEIGHT_BYTES = 2**31 - 2**20
 """Largest encoder or decoder accepted, in bytes of float32 weights. Each becomes one ONNX file, at most 2 GiB large."""
 

@@ -1,4 +1,4 @@
-"""What a grid network does differently for each quality: channels are scaled and moved (FiLM, Perez et al. 2018)."""
+"""Modulation: a grid network scales and shifts its channels by the quality (FiLM, Perez et al. 2018)."""
 
 import torch
 from torch import Tensor, nn

@@ -36,12 +36,13 @@ class GridObjective(Objective):
 
     @property
     def last_share(self) -> float:
-        """Share of a run, its last part, that trains in another way. Its learning rate begins anew."""
+        """Share of a run at its end that trains in another way. The learning rate starts again there."""
         return 0.0
 
     def error_weights(self, network: Network) -> list[float]:
-        """Return λ of each quality, the bits per pixel that training counts an error of 1 as, in mean squared levels of
-        0 to 255. Empty if training counts no bits.
+        """Return λ of each quality, or an empty list if training counts no bits.
+
+        λ is the number of bits per pixel that training counts a mean squared error of 1 as, for levels of 0 to 255.
         """
         return []
 

@@ -35,12 +35,18 @@ from aekit.training.objectives.rounding import (
 _LAMBDA = 5e-3
 """Default of λ if neither λ nor a size is given."""
 _SPREAD = 5.0
-"""λ of the highest quality, divided by λ of the middle one. λ of the lowest is as much smaller."""
+"""Ratio of λ at the highest quality to λ in the middle. The ratio of the middle to the lowest quality is the same."""
 BALANCE = 0.1
-"""Power of λ that the cost of a quality is divided by. Costs grow about as λ to the power of 0.55; less gives more
-weight to the highest qualities, which lose most against a model of their own. On test pictures of blood cells, in one
-run each, the lowest, a middle and the highest quality took −4.0, −3.7 and +7.6 % more bits with 0.4, −0.3, −2.9 and
-+5.6 % with 0.2, and +1.4, −2.3 and +4.6 % with 0.1."""
+"""Exponent b: the cost of a quality is divided by λ^b. Costs grow about as λ^0.55. A smaller b gives more weight to the
+highest qualities, which lose most against a model of one quality.
+
+Change of bits against models of one quality, on test pictures of blood cells, one run each:
+
+    b      lowest   middle   highest quality
+    0.4    −4.0 %   −3.7 %   +7.6 %
+    0.2    −0.3 %   −2.9 %   +5.6 %
+    0.1    +1.4 %   −2.3 %   +4.6 %
+"""
 _MARGIN = 1.25
 """Factor by which a coefficient may exceed the largest one that was seen before its code leaves the range."""
 
@@ -82,7 +88,7 @@ class GridRate(Rate, GridObjective):
 
     @property
     def last_share(self) -> float:
-        """Share of a run, its last part, in which the encoder is fixed."""
+        """Share of a run at its end in which the encoder is fixed."""
         return LAST_SHARE
 
     def error_weights(self, network: Network) -> list[float]:
@@ -133,9 +139,10 @@ class GridRate(Rate, GridObjective):
     def crop_loss(self, network: Network, x: Tensor, inside: Tensor, rng: torch.Generator, progress: float) -> Tensor:
         """Return the cost of crops: bits of the noisy latent, error of the rounded one.
 
-        In the last part of a run both are those of codes as the exported encoder makes them, and the encoder is fixed.
+        In the last part of a run the encoder is fixed. Bits and error are then measured on codes that are rounded as
+        the exported encoder rounds them.
 
-        With qualities, the crops of a batch have as many different ones as possible.
+        With qualities, the crops of a batch have as many different qualities as possible.
         """
         model = model_of(network)
         quality = self._mixed(len(x), rng)

@@ -1,4 +1,4 @@
-"""The latents' probabilities that the context model of vector codes has: each number's depend on the numbers before it.
+"""Probabilities of vector latents, as the context model has them: each number depends on the numbers before it.
 
 A small network sees the earlier dimensions of the same latent. It moves the mixture of logistics of a dimension, and
 makes it wider or narrower. So the transform learns to spend bits where the context coder saves them. Export turns
@@ -12,13 +12,13 @@ from aekit.training.grouped import GroupedNetworks
 from aekit.training.objectives.latents import LatentModel, mixture_bits
 
 _MOST_INPUT = 8.0
-"""Largest absolute value of an input, in deviations: a latent far out has no greater say."""
+"""Largest absolute value of an input, in deviations. Latents beyond it count as this value."""
 _WIDTHS = (-3.5, 6.0)
 """Least and largest logarithm of a logistic's width, in steps."""
 
 
 class VectorPrior(LatentModel):
-    """LatentModel whose mixtures depend on the earlier dimensions of the same latent."""
+    """A LatentModel whose mixtures depend on the earlier dimensions of the same latent."""
 
     start: Tensor
     """Number of grid steps in a latent of 1 at the start of training, [D]."""

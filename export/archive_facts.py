@@ -20,7 +20,7 @@ from aekit.spec import ModelSpec
 from aekit.training.objectives.vector_prior import VectorPrior
 
 _FEWEST_VISITS = 2
-"""Number of qualities at which each training picture is encoded to fit entropy models, at least."""
+"""Least number of qualities at which each training picture is encoded to fit entropy models."""
 
 
 def fit_archive_models(
@@ -71,7 +71,7 @@ def _for_grids(codec: Codec, samples: GridSamples, entropy: str) -> tuple[dict[s
 
 
 def _training_codes(codec: Codec, samples: GridSamples) -> GridCodes:
-    """Return codes of training pictures. With qualities, each picture has a few of them, in turn, to save time."""
+    """Return codes of training pictures. With qualities, each picture is encoded at a few, in turn, to save time."""
     pictures, count = samples.train, codec.spec.qualities
     pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
     visits = min(max(TRAINING_PIXELS // pixels, _FEWEST_VISITS), count)
@@ -80,7 +80,7 @@ def _training_codes(codec: Codec, samples: GridSamples) -> GridCodes:
 
 
 def _grids(codec: Codec, pictures: list[Pixels], qualities: Sequence[int]) -> GridCodes:
-    """Return the uint8 codes of pictures at these qualities, which mean nothing to a model without them."""
+    """Return the uint8 codes of pictures at these qualities. A model of one quality ignores `qualities`."""
     has_qualities = codec.spec.has_qualities
     return GridCodes.joined(
         codec.encode([picture], "uint8", quality=quality if has_qualities else None)

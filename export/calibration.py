@@ -16,9 +16,9 @@ from aekit.training.networks import Autoencoder
 from aekit.training.objectives.grid import GridObjective
 
 _ROUNDED_ON = 32
-"""Number of validation pictures that choose the rounding of grid codes, about; qualities share them."""
+"""Approximate number of validation pictures that choose the rounding of grid codes. The qualities share them."""
 _FEWEST_ROUNDED = 8
-"""Number of validation pictures that choose the rounding of each quality, at least, if there are so many."""
+"""Least number of validation pictures that choose the rounding of each quality, if there are so many."""
 
 
 def choose_units(network: Autoencoder, folded: Autoencoder, latents: Tensor, samples: Samples) -> CodeUnits:
@@ -35,8 +35,8 @@ def choose_code_rounding(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return how codes are rounded, and the facts of the choice for model.json.
 
-    Where training counted bits, validation pictures choose among the ways to round, by training's own cost, for each
-    quality by itself.
+    If training counted bits, validation pictures choose the way to round by the cost of training. Each quality gets its
+    own choice.
     `latents` [m, D] are those of training images, in the network's units, for a network of one quality.
     """
     objective = network.objective

@@ -48,12 +48,13 @@ def export_run(
     Args:
         run: the run folder.
         data: the images of the run. Training images calibrate int8, and the code units unless training fixed them.
-            All figures are measured on validation images. Of pictures of any size only a part is looked at; see
+            All figures are measured on validation images. Export looks at only a part of pictures of any size; see
             aekit.exporting.samples.
         out: model folder to write.
         variant: precision: fp32, fp16, int8, or auto, which keeps the variant that is fastest on this machine's CPU
             and costs at most MOST_AUTO_DB.
-        entropy: entropy model of archives: static tables, a context model, or auto, which keeps the smaller one.
+        entropy: entropy model of archives: static tables, a context model, or auto, which keeps the context
+            model if it saves at least 1 % of the bytes.
         overwrite: replace a model folder at `out`.
         say: called with a few words when a step begins.
 
@@ -69,7 +70,7 @@ def export_run(
     check_entropy(entropy)
     samples = samples_of(data)
     with staged_folder(out, MANIFEST, overwrite=overwrite) as folder, tempfile.TemporaryDirectory() as scratch:
-        say("latents of the training images")
+        say("computing latents of the training images")
         model = _calibrate(run, samples)
         folders = VariantFolders(Path(scratch), model.spec, model.model_id)
         say("building the graphs")
@@ -79,7 +80,7 @@ def export_run(
         measured = measure_variants(folders, exact, variant, samples, say)
         kept = choose_variant(variant, measured)
         shipped = exact if kept == "fp32" else folders.load(kept)
-        say("errors of the held-out images")
+        say("measuring errors of the held-out images")
         facts = _facts(run, data, model, parity, storage_cost(shipped, samples.validation()), measured)
         say("fitting the entropy model")
         models, figures = fit_archive_models(shipped, samples, entropy, model.prior)

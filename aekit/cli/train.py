@@ -29,8 +29,8 @@ def train(
         typer.Option(
             "--for",
             metavar="|".join(PURPOSES),
-            help=f"What the codes are for; it chooses the objective and its options. {choices(PURPOSES)}. An "
-            "--objective and its options go before it.",
+            help=f"What the codes are for. This chooses the objective and its options. {choices(PURPOSES)}. "
+            "--objective and --option override it.",
             show_default=COMPRESSION,
         ),
     ] = None,
@@ -101,8 +101,8 @@ def train(
     qualities: Annotated[
         int | None,
         typer.Option(
-            help="Train one model for this many qualities; the network is grid. --lambda is the price of error in the "
-            "middle; it is a fifth of that at quality 1, the fewest bytes, and 5 times that at the highest.",
+            help="Train one model for this many qualities; the network is grid. --lambda is the price of error at the "
+            "middle quality. At quality 1, the fewest bytes, it is divided by 5. At the highest it is multiplied by 5.",
             show_default="1",
         ),
     ] = None,
@@ -113,8 +113,8 @@ def train(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Height x width, 8 to 256, such as 32x32, or 32 for both, that all images are resized to. The model "
-            "has vector codes.",
+            help="Height x width, 8 to 256, such as 32x32, or 32 for both. All images are resized to it. The model has "
+            "vector codes.",
             show_default="the images' own",
         ),
     ] = None,
@@ -146,8 +146,8 @@ def train(
     max_model_size: Annotated[
         str | None,
         typer.Option(
-            help="Largest size of each of the two graphs, such as 20MB. The network is made narrower to fit, unless "
-            "--hidden gives its widths; if that is not enough, aekit says what helps.",
+            help="Largest size of each of the two graphs, such as 20MB. aekit makes the network narrower, unless "
+            "--hidden gives its widths. If that is not enough, aekit stops and says what helps.",
             show_default="50MB",
         ),
     ] = None,

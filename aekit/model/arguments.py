@@ -19,10 +19,10 @@ DTYPES = ("float32", "float16", "uint8")
 """Types of codes: latents in full or half precision, or latents rounded to one byte per number."""
 
 Quality = int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
-"""The quality of all pictures, one for each, or None; see `Codec.encode`."""
+"""One quality for all pictures, a quality for each, or None; see `Codec.encode`."""
 
 _FITTING = " with aekit.images.decode.fit_array(images [n, height, width, channels], codec.spec.geometry)"
-"""How images of another size are brought to the model's."""
+"""Advice on how to bring images of another size to the size of the model."""
 
 
 def checked_dtype(dtype: Any) -> str:
@@ -43,9 +43,9 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def checked_qualities(quality: Quality, count: int, spec: ModelSpec) -> tuple[int, ...]:
-    """Return the quality of each of `count` pictures; nothing for a model without qualities.
+    """Return the quality of each of `count` pictures, or an empty sequence for a model without qualities.
 
-    Raises OptionError if the model lacks one, or there are more or fewer than pictures.
+    Raises OptionError if the model lacks one of them, or if their number is not the number of pictures.
     """
     if not spec.has_qualities:
         if quality is not None and not (isinstance(quality, tuple) and not quality):
@@ -83,16 +83,16 @@ def checked_images(images: Any, spec: ModelSpec) -> Pixels:
 
 
 def _fix_of(images: npt.NDArray[Any], shape: tuple[int, int, int]) -> str:
-    """Say how images that do not fit a model of vector codes, whose images have `shape`, can be made to fit."""
+    """Return advice for images that do not fit a model of vector codes. Its images have `shape`."""
     if images.dtype == bool or images.dtype.kind == "f":
         return "for numbers from 0 to 1 give (255 * images).round().astype(np.uint8)"
     if images.dtype != np.uint8:
-        return "give uint8, for numbers from 0 to 255 images.astype(np.uint8)"
+        return "for numbers from 0 to 255 give images.astype(np.uint8)"
     if images.shape == shape or (shape[2] == 1 and images.shape == shape[:2]):
         return "give one image as images[None]"
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return "bring them to the model's size and colour" + _FITTING
-    return "give an array [n, height, width, channels]; of another size, bring it to the model's" + _FITTING
+    return "give an array [n, height, width, channels]; bring images of another size to the model's" + _FITTING
 
 
 def checked_pictures(images: Any, spec: ModelSpec) -> list[Pixels]:

@@ -38,7 +38,7 @@ class Runs:
         parallel: int,
         batch_size: int,
     ) -> None:
-        """Take the means of running.
+        """Store the functions and limits that the runs use.
 
         Args:
             run: runs the graph on a batch [n, …], writes its output into an array [n, …], and takes the quality of each
@@ -111,7 +111,7 @@ def decode_grids(codes: GridCodes, geometry: GridGeometry, runs: Runs) -> list[P
 
 
 def _of(qualities: Qualities, rows: Sequence[int]) -> list[int]:
-    """Return the qualities of some rows; nothing for a model without qualities."""
+    """Return the qualities of some rows, or an empty sequence for a model without qualities."""
     return [qualities[row] for row in rows] if qualities else []
 
 

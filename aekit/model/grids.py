@@ -20,8 +20,8 @@ Qualities = Sequence[int]
 class GridCodes(Sequence[Array]):
     """The codes of pictures of any sizes. A slice of it is a GridCodes too.
 
-    Raises ShapeError if a code is no array [h, w, K] of uint8 or floats, a size is no two numbers of 1 or more, or the
-    numbers of codes and sizes differ, or those of codes and qualities.
+    Raises ShapeError if a code is no array [h, w, K] of uint8 or floats, if a size is not two numbers of 1 or more, or
+    if there are not as many sizes as codes. There must be as many qualities as codes, or none.
     """
 
     codes: tuple[Array, ...]
@@ -29,7 +29,7 @@ class GridCodes(Sequence[Array]):
     sizes: tuple[Size, ...]
     """For each picture (height, width) in pixels as it was encoded."""
     qualities: tuple[int, ...] = ()
-    """For each picture the quality that it was encoded at; empty for a model without qualities."""
+    """Quality at which each picture was encoded. Empty for a model without qualities."""
 
     def __post_init__(self) -> None:
         if len(self.codes) != len(self.sizes):

@@ -35,7 +35,7 @@ class Plan:
     chosen_for: str = ""
     """Least and largest size of the pictures, in words, if these chose the network; else empty."""
     remarks: tuple[str, ...] = ()
-    """What aekit chose by the images, and what may go wrong, one sentence each."""
+    """Sentences on what aekit chose by the images, and on what may go wrong."""
     deadline: float | None = None
     """When the last step must be done, in seconds of time.monotonic(), if there is a budget. Then `steps` and `epochs`
     are a first estimate."""
@@ -75,19 +75,19 @@ class TrainResult:
     geometry: Geometry | GridGeometry
     """Size and colour of the images."""
     train_images: int
-    """Images that were learned from."""
+    """Number of training images."""
     start: dict[str, float]
     """Figures on the held-out images before the first step, by name. The default networks start as PCA."""
     pca_mse: float | None
     """Error of PCA with as many numbers as a code, on the held-out images; None for grid codes."""
     epochs: int
-    """Epochs that were trained."""
+    """Number of epochs that were trained."""
     is_exhausted: bool
     """Whether training ended early, because validation no longer improved."""
 
     @property
     def gain(self) -> float | None:
-        """Share by which the figure that ranks weights fell below its value before the first step; None if unknown."""
+        """Share by which training lowered the figure that ranks weights, against the start. None if it is unknown."""
         name = OBJECTIVES[self.config.objective].headline
         if name not in self.start or not self.start[name]:
             return None

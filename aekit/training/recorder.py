@@ -19,7 +19,7 @@ class Epoch:
     """Figures of an epoch: one line of metrics.jsonl."""
 
     epoch: int
-    """Number of the epoch, 1 for the first; 0 for the network as it was before the first step."""
+    """Number of the epoch, 1 for the first; 0 for the network before the first step."""
     cost: float
     """Mean cost of the batches, as the book prints it; NaN for epoch 0."""
     validation: dict[str, float]
@@ -46,14 +46,14 @@ class Recorder:
         self.saved = time.monotonic()
 
     def measure_start(self) -> None:
-        """Validate the network as it is before the first step. With averaging, its weights are the first to be kept."""
+        """Validate the network before the first step. With averaging, its weights are the first to be kept."""
         self.start = self.validated()
         criterion = self.start[self.headline]
         if self.loop.config.ema and math.isfinite(criterion):
             self.best, self.best_weights = criterion, self.copied_weights()
 
     def validated(self) -> dict[str, float]:
-        """Return the loop's figures, and keep the time that they took."""
+        """Validate the network and keep the time that this took. Return the figures by name."""
         began = time.monotonic()
         figures = self.loop.validate()
         self.validating = time.monotonic() - began
@@ -74,7 +74,7 @@ class Recorder:
         return -(-self.best_step // self.loop.per_epoch)
 
     def is_exhausted(self) -> bool:
-        """Return whether validation has not improved over the last part of the run, the loop's patience.
+        """Return whether validation has not improved for `loop.patience`, a share of the run's steps.
 
         A run that is not yet better than its start goes on.
         """

@@ -23,14 +23,14 @@ _MOST_OFF = 0.02
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run came to."""
+    """Result of a finished run: the epoch whose weights are kept, the start, and how the run ended."""
 
     kept: Epoch
     """The epoch whose weights are kept."""
     start: dict[str, float]
     """The objective's figures before the first step; empty if an older aekit began the run."""
     epochs: int
-    """Epochs that were trained."""
+    """Number of epochs that were trained."""
     is_exhausted: bool
     """Whether the run ended early, because validation no longer improved."""
 
@@ -116,7 +116,7 @@ def _run_epochs(
         speed = loop.images_in(batches[: len(costs)]) / (time.monotonic() - epoch_began)
         epoch = recorder.end_epoch(speed, began)
         on_epoch(epoch)
-        if deadline is not None and loop.step < loop.total:  # a run that came to its end stays ended
+        if deadline is not None and loop.step < loop.total:  # a finished run gets no more steps
             _adjust_length(recorder, deadline, (time.monotonic() - epoch_began) / len(costs))
         stopped = stop.is_set()  # read once: a signal that came after the save would stop the run with no save
         if stopped or time.monotonic() - recorder.saved > _SAVE_SECONDS:

@@ -1,6 +1,6 @@
 """Blocks of grid codes, versions 2 and 3 of the archive: the pictures' sizes and records, and the codes in parts.
 
-Version 3 is for models of several qualities. It has the quality of each picture after the sizes.
+Version 3 is for models of several qualities. It holds the quality of each picture after the sizes.
 
     inputs, rows, coder, r │ r bytes of sizes and records │ part │ part │ …
     part:  CRC-32 of its numbers, p │ p bytes of codes
@@ -146,7 +146,7 @@ class GridLayout:
         return self._pictures(block, where, names=False).sizes
 
     def qualities(self, block: GridBlock, where: str) -> list[int]:
-        """Return the qualities of the pictures of a block; none for a model of one. Raises CodesError for damage."""
+        """Return the qualities of a block's pictures, empty for a model of one quality. CodesError if damaged."""
         return self._pictures(block, where, names=False).qualities
 
     def records(self, block: GridBlock, where: str) -> list[Record]:
@@ -186,7 +186,7 @@ class GridLayout:
         )
 
     def _pictures(self, block: GridBlock, where: str, *, names: bool) -> Pictures:
-        """Return the sizes and qualities of a block's pictures, checked, and with `names` the records of its inputs."""
+        """Return the checked sizes and qualities of a block's pictures and, with `names`, the records of its inputs."""
         try:
             found = unpack(block.names, block.inputs, block.rows, self._qualities, named=self._named, names=names)
             shapes = [(*self._geometry.code_shape(*size), self._channels) for size in found.sizes]

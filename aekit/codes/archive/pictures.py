@@ -21,7 +21,7 @@ from aekit.model.grids import GridCodes
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a block says of its pictures, beside their codes."""
+    """Sizes, qualities and records of the pictures of a block."""
 
     sizes: list[tuple[int, int]]
     """(height, width) of each picture as it was encoded."""
@@ -32,7 +32,7 @@ class Pictures:
 
 
 def pack(codes: GridCodes, records: Sequence[Record] | None) -> bytes:
-    """Return the sizes and qualities of pictures, and the records of the inputs where they have paths, as bytes."""
+    """Return the sizes and qualities of pictures as bytes, with the records of the inputs if they have paths."""
     height, width = np.array(codes.sizes, np.int64).reshape(-1, 2).T
     columns = size_columns(width, height, 2)
     if codes.qualities:

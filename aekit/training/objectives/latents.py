@@ -26,13 +26,13 @@ _RARE = 2.0**-30
 class Latents:
     """The grid that latents [n, …, D] are rounded to, the probabilities of its points, and λ.
 
-    Each field broadcasts to the latents, and has one more dimension where it has a number for each logistic.
+    Each field broadcasts to the latents. Fields with a number for each logistic have one more dimension.
     """
 
     scale: Tensor
     """Number of grid steps in a latent of 1: [D], or [n, 1, 1, D] if the pictures of a batch differ in quality."""
     size: Tensor
-    """Latent that a step becomes for the decoder: 1 / scale, or learned by itself for a model of qualities."""
+    """Latent that a step becomes for the decoder: 1 / scale, or a learned number for a model of several qualities."""
     shares: Tensor
     means: Tensor
     log_widths: Tensor
@@ -66,13 +66,13 @@ def mixture_bits(steps: Tensor, shares: Tensor, means: Tensor, log_widths: Tenso
 
 
 class LatentModel(nn.Module):
-    """The learned part of the cost: grid, probabilities and λ. With qualities, one row of each for every quality."""
+    """The learned part of the cost: grid, probabilities and λ. With qualities, each has one row for every quality."""
 
     def __init__(self, scale: Tensor, weight: float | Sequence[float]) -> None:
         """Start with `scale` [D], or [Q, D] for Q qualities, and the value of λ, which is [Q] with qualities."""
         super().__init__()
         self.log_scale = nn.Parameter(scale.log())
-        # A zone around zero that is wide at a low quality moves the mean latent of a step away from its middle.
+        # At a low quality, many latents near zero become zero. The mean latent of a step is then not its middle.
         self.log_size = nn.Parameter(-scale.log()) if scale.ndim > 1 else None
         self.shares = nn.Parameter(torch.zeros(*scale.shape, _COMPONENTS))
         self.means = nn.Parameter(scale[..., None] * torch.linspace(-1, 1, _COMPONENTS))

@@ -66,7 +66,7 @@ class Rate(Objective):
     """What training expects of the entropy coder of vector codes: a table for each number (`tables`), or a context
     model (`context`). Runs of earlier versions have tables."""
     qualities: int = 1
-    """Qualities of one model of grid codes, 1 to MOST_QUALITIES."""
+    """Number of qualities of a model of grid codes, 1 to MAX_QUALITIES (aekit.spec)."""
 
     def __post_init__(self) -> None:
         if self.lambda_ and self.bytes:

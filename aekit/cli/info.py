@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 def info(
     path: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            help=f"Model folder, code file ({names()}) or message (NAME{MESSAGE_SUFFIX}).", envvar="AEKIT_MODEL"
+            help=f"Model folder, code file ({names()}) or message (NAME{MESSAGE_SUFFIX}).",
+            show_default="the folder of --model",
         ),
-    ] = Path("model"),
+    ] = None,
     model: Annotated[
-        Path, typer.Option("--model", envvar="AEKIT_MODEL", help="Model folder that made a message.")
+        Path, typer.Option("--model", envvar="AEKIT_MODEL", help="Model folder, or the one that made a message.")
     ] = Path("model"),
     as_json: JsonOption = False,
 ) -> None:
@@ -32,6 +33,7 @@ def info(
     from aekit.images.picture_output import MARKER
     from aekit.model.bundle import Bundle
 
+    path = path or model
     if not path.exists() and path.with_name(f"{path.name}.journal").exists():
         found, fix = "an interrupted job", "run it again with --resume"
         raise SourceError(str(path), expected="a finished output", found=found, fix=fix)

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from aekit.cli.printing import counted
-from aekit.registry import NETWORKS, OBJECTIVES
+from aekit.registry import NETWORKS, OBJECTIVES, objective_facts
 from aekit.spec import Geometry, GridGeometry
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def _help(done: "TrainResult") -> str:
         ideas.append("a smaller --code-dim")
     if not done.config.is_grid and not NETWORKS[done.config.network].starts_as_pca:
         ideas.append("--network residual, which starts as PCA")
-    if isinstance(done.geometry, Geometry) and max(done.geometry.height, done.geometry.width) > _SMALL:
+    is_large = isinstance(done.geometry, Geometry) and max(done.geometry.height, done.geometry.width) > _SMALL
+    if is_large and objective_facts(done.config.objective).stores_uint8_only:
         ideas.append("--network grid, whose codes suit larger images")
     return f"; what may help: {', '.join(ideas)}" if ideas else ""
 

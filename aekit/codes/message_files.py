@@ -74,7 +74,7 @@ def describe_message(path: Path, model: Path) -> Description:
         messages = Messages(codec) if codec else None
         code = messages.unpack_code(data) if messages and messages.mark.hex() == head.mark else None
     except CodesError as error:
-        raise CodesError(f"{path}: {error}") from error
+        raise CodesError(f"{path} is damaged, or no message: {error}") from error
     facts = {"path": str(path), "bytes": len(data), "entropy_coder": head.coder, "model_mark": head.mark}
     first = f"{path}: a message of {len(data):,} bytes, coded with {head.coder}"
     if code is None or codec is None:
@@ -84,7 +84,10 @@ def describe_message(path: Path, model: Path) -> Description:
     facts |= {"model_id": codec.model_id, "width": width, "height": height}
     rate = f"{8 * len(data) / (width * height):.3f} bits a pixel"
     made = f"  model mark {head.mark}, of the model {codec.model_id} in {model}"
-    return Description(facts, (first, f"  {width}x{height} pixels, {rate}, undamaged", made))
+    quality = ""
+    if isinstance(code, GridCodes) and code.qualities:
+        facts["quality"], quality = code.qualities[0], f", quality {code.qualities[0]}"
+    return Description(facts, (first, f"  {width}x{height} pixels{quality}, {rate}, undamaged", made))
 
 
 def seconds_of(count: int, codec: Codec) -> float:

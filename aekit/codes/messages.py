@@ -141,7 +141,9 @@ class Messages:
         if len(message) <= len(head) + _CHECK:
             raise CodesError(where, expected="a whole message", found=f"{len(message)} bytes")
         if head[0] >> 4 != _VERSION:
-            raise CodesError(where, expected=f"version {_VERSION}", found=str(head[0] >> 4), fix="update aekit")
+            raise CodesError(
+                where, expected=f"version {_VERSION}", found=str(head[0] >> 4), fix="update aekit, if this is a message"
+            )
         if head[1:] != self.mark:
             raise ModelMismatch(
                 where, f"another model ({head[1:].hex()})", f"{self._codec.model_id} ({self.mark.hex()})"

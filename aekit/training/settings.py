@@ -112,8 +112,11 @@ def new_run(given: dict[str, Any], file: Path | None = None) -> NewRun:
     chosen = _with_recipe(preset, purpose, chosen)
     config = make_config(preset, **chosen)
     if config.is_grid and size is not None:
-        fix = "give --max-side to shrink them, or leave out what asks for any size: --network, --preset or --max-side"
-        raise OptionError("--size", expected="no size: the network takes pictures of any size", found="one", fix=fix)
+        asked = "--max-side" if max_side else f"--network {GRID}" if "network" in chosen else f"--preset {preset}"
+        asked = "--qualities" if "qualities" in (options or {}) else asked
+        fix = f"leave out --size, or {asked}; --max-side shrinks large pictures"
+        found = f"{asked}, which makes a model of pictures of any size"
+        raise OptionError("--size", expected="a model of one image size", found=found, fix=fix)
     if max_side and not config.is_grid:
         found = f"--network {config.network}"
         raise OptionError("--max-side", expected=f"--network {GRID}, which takes pictures of any size", found=found)

@@ -46,9 +46,9 @@ def test_three_lines_of_the_readme(aekit: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_books_network_well_trained(aekit: Run, tmp_path: Path, data_dir: Path) -> None:
-    """784-256-784 with sigmoids, within 20 epochs: a test MSE below 0.0015 where the book's run ends at 0.023."""
+    """784-256-784 with sigmoids, in half of the book's 20 epochs: a test MSE below 0.002, where the book's run ends at 0.023."""
     environment = {"AEKIT_DATA_DIR": str(data_dir)}
-    json_output(aekit("train", "mnist", "--preset", "classic-tuned", "--json", **environment))
+    json_output(aekit("train", "mnist", "--preset", "classic-tuned", "--epochs", 10, "--json", **environment))
     json_output(aekit("export", "--json", **environment))
     for name in ("codes.npy", "codes8.npy"):
         dtype = "uint8" if "8" in name else "float32"
@@ -61,7 +61,7 @@ def test_the_books_network_well_trained(aekit: Run, tmp_path: Path, data_dir: Pa
     digits = load_named_set("mnist", "test")
     assert np.square((back - digits.astype(float)) / 255).mean() == pytest.approx(report["mse"])
     assert report["images"] == 10_000 and report["code_dim"] == 256
-    assert isinstance(report["mse"], float) and report["mse"] < 0.0015
+    assert isinstance(report["mse"], float) and report["mse"] < 0.002
     assert isinstance(report["pca_mse"], float) and 0.0010 < report["pca_mse"] < 0.0012  # 0.00107
 
 

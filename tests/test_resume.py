@@ -110,7 +110,7 @@ def test_another_job_is_not_resumed_and_both_sides_are_named(work: Path, aekit: 
     after = {name: data for name, data in tree(work).items() if not name.endswith(".journal")}
     assert after == {name: data for name, data in before.items() if not name.endswith(".journal")}
     os.utime(work / "in/a/000.png", ns=(0, 0))
-    assert "the source: expected 400 images of the state" in one_line_error(aekit(*run))
+    assert "the source: expected 400 inputs of the state" in one_line_error(aekit(*run))
     assert aekit("compress", "in", "--out", "codes.npy", *OPTIONS).returncode == 3  # anew, over what was left
     assert sorted(outputs(work, "codes")) == ["codes.jsonl", "codes.npy"]
 

@@ -215,7 +215,7 @@ def test_other_objectives_learn(mixed: Path, tmp_path: Path, objective: str) -> 
     assert z.shape == (1, 2, 3, 48) and first.decode(z).shape == (1, 3, 32, 48)
 
 
-def test_steps_keep_their_size_while_bits_are_counted_of_rounded_latents(mixed: Path, tmp_path: Path) -> None:
+def test_the_encoder_is_fixed_in_the_last_part_of_a_run(mixed: Path, tmp_path: Path) -> None:
     network = load_network(read(aekit.train(mixed, tmp_path / "run", **FEW).run))
     assert isinstance(network.objective, GridRate) and network.learned is not None
     x, inside = torch.rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32)
@@ -223,7 +223,8 @@ def test_steps_keep_their_size_while_bits_are_counted_of_rounded_latents(mixed: 
         network.zero_grad()
         network.objective.crop_loss(network, x, inside, torch.Generator().manual_seed(0), progress).backward()
         assert (network.learned.log_scale.grad is not None) == moves
-        assert network.learned.means.grad is not None and network.encoder.transform.grad is not None
+        assert (network.encoder.transform.grad is not None) == moves
+        assert network.learned.means.grad is not None and network.decoder.transform.grad is not None
 
 
 def test_rounding_as_the_exported_encoder_rounds_is_known(mixed: Path, tmp_path: Path) -> None:

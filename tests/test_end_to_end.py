@@ -46,7 +46,7 @@ def test_three_lines_of_the_readme(aekit: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_books_network_well_trained(aekit: Run, tmp_path: Path, data_dir: Path) -> None:
-    """784-256-784 with sigmoids, in half of the book's 20 epochs: a test MSE below 0.002, where the book's run ends at 0.023."""
+    """784-256-784 with sigmoids, in half of the book's epochs: a test MSE below 0.002. The book's run ends at 0.023."""
     environment = {"AEKIT_DATA_DIR": str(data_dir)}
     json_output(aekit("train", "mnist", "--preset", "classic-tuned", "--epochs", 10, "--json", **environment))
     json_output(aekit("export", "--json", **environment))

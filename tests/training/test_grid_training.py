@@ -112,7 +112,7 @@ def test_a_size_keeps_vector_codes(mixed: Path, tmp_path: Path) -> None:
         ({"objective": "sparse"}, "differ in size"),
         ({"objective": "sparse", "network": "grid"}, "found sparse; choose one of them, or train at one size"),
         ({"objective": "variational", "preset": "tiny"}, "expected plain or denoising or rate"),
-        ({"network": "grid", "size": "32x32"}, "--size: expected no size"),
+        ({"network": "grid", "size": "32x32"}, "--size: expected a model of one image size"),
         ({"max_side": 64, "network": "mlp"}, "--max-side: expected --network grid"),
         ({"max_side": -1}, "--max-side: expected pixels"),
         ({"preset": "tiny", "code_dim": 3}, "code_dim: expected 48 with preset tiny"),

@@ -26,7 +26,7 @@ def test_absent_device_is_an_error() -> None:
 def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
     """The real command, a real SIGINT; then --resume ends it, with the weights of a run that was left alone."""
     np.save(tmp_path / "blobs.npy", made_images(400))
-    settings = ["blobs.npy", "--epochs", "30", "--hidden", "16", "--code-dim", "3", "--batch-size", "4"]
+    settings = ["blobs.npy", "--epochs", "12", "--hidden", "16", "--code-dim", "3", "--batch-size", "4"]
     settings += ["--objective", "plain"]  # which does not end early here
 
     def command(*arguments: str) -> list[str]:
@@ -34,7 +34,7 @@ def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
 
     process = subprocess.Popen(command(*settings, "--out", "cut"), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    while "epoch   1/30" not in process.stderr.readline():
+    while "epoch   1/12" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -51,7 +51,7 @@ def test_ctrl_c_ends_the_command_with_its_state_saved(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "warning: 40 held-out images give only a rough error" in done.stderr
         lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
-        assert lines[-1].startswith("epoch  30/30") and len(lines) <= time.monotonic() - began + 2  # one a second
+        assert lines[-1].startswith("epoch  12/12") and len(lines) <= time.monotonic() - began + 2  # one a second
     assert same_bits(Run.read(tmp_path / "cut"), Run.read(tmp_path / "whole"))
 
 
